@@ -1,0 +1,40 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/dev-installed
+PYTEST := $(BIN)/pytest -n 2 $(PYTEST_ARGS)
+
+.PHONY: demo test test-all bench lint clean
+
+# The whole story of sample_env/ against a PostgreSQL of its own. Needs less than the tests do.
+demo: $(VENV)/demo-installed
+	$(BIN)/python sample_env/deploy.py
+
+test: $(STAMP)
+	$(PYTEST) -m "not slow"
+
+test-all: $(STAMP)
+	$(PYTEST)
+
+bench: $(STAMP)
+	set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+# A dev environment has all that the demo needs; otherwise the smaller one is made.
+$(VENV)/demo-installed: pyproject.toml
+	if [ -x $(BIN)/python ] && [ $(STAMP) -nt pyproject.toml ]; then :; else \
+	  [ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV); \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[embedded]"; fi
+	touch $@
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@ $(VENV)/demo-installed
