@@ -1,0 +1,172 @@
+"""Every exception that the package raises.
+
+Each says what happened, to which object, and what to do next. All of them are Alembic
+`CommandError`s, so Alembic's command line prints them as one message and exits with a status
+that is not 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from alembic.util import CommandError
+
+
+class SafetyError(CommandError):
+    """Base of all errors of this package."""
+
+
+class SettingError(SafetyError):
+    """A setting is unknown or has a value that is not allowed."""
+
+    def __init__(self, key: str, source: str, allowed: str) -> None:
+        super().__init__(f"Setting {key!r} from {source}: {allowed}.")
+        self.key = key
+        self.source = source
+
+
+class CannotConnect(SafetyError):
+    """The database could not be reached."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(
+            f"Cannot connect to {url}: {reason} "
+            "Check that the server runs and that the URL of your Alembic environment names it, "
+            "then run the same command again. Nothing was changed."
+        )
+
+
+class UnsupportedServer(SafetyError):
+    """The server cannot be migrated by this package."""
+
+
+class MissingPrivilege(SafetyError):
+    """The database role may not do what a statement needs."""
+
+    def __init__(self, where: str, server_message: str) -> None:
+        super().__init__(
+            f"{where}: the database role lacks a right: {server_message}. Run the migration as "
+            "the owner of the tables, or grant the right, then run the same command again."
+        )
+
+
+class ExternalTransaction(SafetyError):
+    """`context.configure()` was given a connection with an open transaction."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The connection was already in a transaction when context.configure() was called; "
+            "revisions would not commit one by one. In env.py use `engine.connect()` in place of "
+            "`engine.begin()`, and call `connection.commit()` after statements that you run "
+            "before context.configure()."
+        )
+
+
+class InvalidRevision(SafetyError):
+    """A revision file cannot be used as it is."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(
+            f"Revision file {path}: {reason}. Correct the file, then run the same command again. "
+            "Nothing was applied."
+        )
+
+
+class LockNotAcquired(SafetyError):
+    """A lock could not be had within the deadline."""
+
+    def __init__(
+        self, *, table: str, revision: str, waited: float, blockers: Sequence[str], state: str
+    ) -> None:
+        who = "; ".join(blockers) or "none of the sessions that are there now"
+        super().__init__(
+            f"Revision {revision}: no lock on {table} within {waited:.1f} s (setting "
+            f"lock_deadline). In the way: {who}. {state} End or wait for these transactions, "
+            "then run the same command again."
+        )
+        self.table = table
+        self.revision = revision
+
+
+class UpgradeRunning(SafetyError):
+    """Another session is migrating this database."""
+
+
+class HalfApplied(SafetyError):
+    """A revision committed a part of its work and then failed."""
+
+    def __init__(self, revision: str, path: str, reason: str) -> None:
+        super().__init__(
+            f"Revision {revision} committed a part of its work and then failed: {reason}. It is "
+            f"not run again by itself, because {path} was not written to be run twice. Undo or "
+            "complete its first part by hand, then run the same command again."
+        )
+
+
+class Interrupted(SafetyError):
+    """Ctrl-C."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"Interrupted in {where}. What was committed stays; run the same command again to "
+            "continue."
+        )
+
+
+class VerificationFailed(SafetyError):
+    """Data or catalog are not in the state that the next step needs."""
+
+
+class ObjectDiffers(SafetyError):
+    """An object of the wanted name exists and is not the wanted one."""
+
+    def __init__(self, object_name: str, table: str) -> None:
+        super().__init__(
+            f"{object_name} on {table} exists already with another definition. Drop or rename it, "
+            "then run the same command again."
+        )
+
+
+class StatementFailed(SafetyError):
+    """The server refused a statement because of the data or the schema."""
+
+
+class ContractPending(SafetyError):
+    """Contract revisions are held, and the command needs them applied."""
+
+
+class ContractNeeded(SafetyError):
+    """A revision of the history needs a contract revision that is not applied and not due."""
+
+
+class CannotRewrite(SafetyError):
+    """A change has no safe sequence, or not one that this release of the package knows."""
+
+
+class RenameError(SafetyError):
+    """A rename hint does not fit the models and the database."""
+
+
+class ValueNeeded(SafetyError):
+    """A column becomes NOT NULL and no value is known for the rows that lack one."""
+
+
+class ConnectionLost(SafetyError):
+    """The connection ended while a revision was running."""
+
+    def __init__(self, revision: str, server_message: str) -> None:
+        super().__init__(
+            f"Revision {revision}: the connection to the server was lost: {server_message}. What "
+            "was not committed is undone. Run the same command again to continue."
+        )
+
+
+class RunnerMissing(SafetyError):
+    """`env.py` does not call `alembic_safe.run_migrations`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "env.py calls alembic_safe.configure() and not alembic_safe.run_migrations(). Call "
+            "`alembic_safe.run_migrations(context)` in place of `with context.begin_transaction():"
+            " context.run_migrations()`."
+        )

@@ -1,0 +1,192 @@
+"""Settings: one frozen object, and where each value comes from.
+
+In this order, the later ones win: `[tool.alembic_safe]` in `pyproject.toml`, the keywords of
+`alembic_safe.configure()`, environment variables `ALEMBIC_SAFE_*`, and `-x` on the command line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from alembic_safe.errors import SettingError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ENVIRONMENT_PREFIX = "ALEMBIC_SAFE_"
+
+CONTRACT_CHOICES = ("due", "now", "hold")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user can set. Durations are seconds.
+
+    Args:
+        release: identifier of the deploy that runs this command (a git SHA, an image tag).
+        contract: which contract revisions `upgrade` applies: those that are `due`, all that can
+            be applied `now`, or none (`hold`).
+        soak: how long the revision that a contract revision completes must have been applied.
+        lock_timeout: how long one attempt may wait for a lock that blocks reads or writes. Below
+            PostgreSQL's `deadlock_timeout` (1 s), so that a wait does not cancel an autovacuum.
+        lock_deadline: how long a run may spend on waiting for such locks in total.
+        retry_base: upper bound of the first pause between two attempts; it doubles each time.
+        retry_cap: upper bound of every pause between two attempts.
+        upgrade_deadline: how long to wait while another session migrates this database.
+        batch_size: rows that one batch of a backfill looks at.
+        rename: renames that the models do not tell, as `table.old:new`.
+    """
+
+    release: str | None = None
+    contract: str = "due"
+    soak: float = 0.0
+    lock_timeout: float = 0.5
+    lock_deadline: float = 300.0
+    retry_base: float = 0.1
+    retry_cap: float = 5.0
+    upgrade_deadline: float = 3600.0
+    batch_size: int = 5000
+    rename: tuple[str, ...] = ()
+
+
+def load_settings(
+    *,
+    keywords: Mapping[str, Any],
+    x_arguments: Mapping[str, str],
+    project_file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Return the settings in force.
+
+    Args:
+        keywords: the keywords of `configure()`.
+        x_arguments: what stood behind `-x`. Names that are not settings are the user's own.
+        project_file: a `pyproject.toml`, if there is one.
+        environment: environment variables; `os.environ` by default.
+
+    Raises:
+        SettingError: an unknown key, or a value that is not allowed.
+    """
+    if environment is None:
+        environment = os.environ
+    from_environment = {
+        name[len(ENVIRONMENT_PREFIX) :].lower(): value
+        for name, value in environment.items()
+        if name.startswith(ENVIRONMENT_PREFIX)
+    }
+    from_x = {name: value for name, value in x_arguments.items() if name in _PARSERS}
+    sources: list[tuple[str, Mapping[str, Any]]] = [
+        (f"[tool.alembic_safe] in {project_file}", _read_project_file(project_file)),
+        ("alembic_safe.configure()", keywords),
+        (f"the environment ({ENVIRONMENT_PREFIX}*)", from_environment),
+        ("-x on the command line", from_x),
+    ]
+    settings = Settings()
+    for source, values in sources:
+        settings = replace(settings, **_parsed(values, source))
+    return settings
+
+
+def _read_project_file(path: Path | None) -> Mapping[str, Any]:
+    if path is None or not path.is_file():
+        return {}
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise SettingError("tool.alembic_safe", str(path), f"not a TOML file: {error}") from None
+    table = document.get("tool", {}).get("alembic_safe", {})
+    if not isinstance(table, dict):
+        raise SettingError("tool.alembic_safe", str(path), "it has to be a table")
+    return table
+
+
+def _parsed(values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    parsed = {}
+    for key, value in values.items():
+        if key not in _PARSERS:
+            raise SettingError(key, source, f"unknown; known are {', '.join(_PARSERS)}")
+        try:
+            parsed[key] = _PARSERS[key](value)
+        except ValueError as error:
+            raise SettingError(key, source, f"{value!r} is not allowed; {error}") from None
+    return parsed
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("give a text that is not empty")
+    return value.strip()
+
+
+def _choice(value: Any) -> str:
+    if value not in CONTRACT_CHOICES:
+        raise ValueError(f"give one of {', '.join(CONTRACT_CHOICES)}")
+    return str(value)
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _duration(value: Any) -> float:
+    problem = "give seconds as a number, or a text such as 500ms, 2s, 5min, 1h"
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError(problem)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|h|d|)\s*", str(value))
+    if match is None:
+        raise ValueError(problem)
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _positive_duration(value: Any) -> float:
+    seconds = _duration(value)
+    # PostgreSQL reads a timeout of 0 as "wait for ever", and it counts in milliseconds.
+    if seconds < 0.001:
+        raise ValueError("give at least 1ms")
+    return seconds
+
+
+def _row_count(value: Any) -> int:
+    problem = "give a whole number of rows, at least 1"
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError(problem)
+    if not re.fullmatch(r"\d+", str(value)) or int(value) < 1:
+        raise ValueError(problem)
+    return int(value)
+
+
+def _renames(value: Any) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    problem = "give table.old:new, or several with a comma between them"
+    if not isinstance(parts, (list, tuple)):
+        raise ValueError(problem)
+    renames = tuple(part.strip() for part in parts if isinstance(part, str))
+    if len(renames) != len(parts) or not all(
+        re.fullmatch(r"[^:]+\.[^.:]+:[^:]+", rename) for rename in renames
+    ):
+        raise ValueError(problem)
+    return renames
+
+
+_PARSERS: dict[str, Callable[[Any], Any]] = {
+    "release": _text,
+    "contract": _choice,
+    "soak": _duration,
+    "lock_timeout": _positive_duration,
+    "lock_deadline": _positive_duration,
+    "retry_base": _positive_duration,
+    "retry_cap": _positive_duration,
+    "upgrade_deadline": _duration,
+    "batch_size": _row_count,
+    "rename": _renames,
+}
+
+# A field without a parser could never be set.
+assert set(_PARSERS) == {field.name for field in fields(Settings)}
