@@ -1,0 +1,1 @@
+"""Facts about PostgreSQL. Nothing here knows Alembic."""

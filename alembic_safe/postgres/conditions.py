@@ -1,0 +1,176 @@
+"""Catalog queries that tell whether a statement's work is already there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from alembic_safe.postgres.identifiers import QualifiedName, literal, quote
+from alembic_safe.postgres.statement import Done
+
+_TWIN = QualifiedName("alembic_safe_twin", "pg_temp")
+"""An empty copy of a table, on which a wanted definition is built to be compared, and which is
+rolled back."""
+_TWIN_OBJECT = "alembic_safe_twin_object"
+
+
+def done_when(condition: str) -> Done:
+    """Return a condition that is `done` where the SQL expression is true."""
+    return Done(f"SELECT CASE WHEN {condition} THEN 'done' ELSE 'todo' END")
+
+
+def column_exists(table: QualifiedName, column: str) -> str:
+    """Return an SQL expression: the table has the column."""
+    return (
+        "EXISTS (SELECT FROM pg_catalog.pg_attribute"
+        f" WHERE attrelid = {table.regclass} AND attname = {literal(column)}"
+        " AND NOT attisdropped)"
+    )
+
+
+def column_is_not_null(table: QualifiedName, column: str) -> str:
+    """Return an SQL expression: the column is proven NOT NULL.
+
+    PostgreSQL 18 sets `attnotnull` for a NOT VALID constraint too, so that the constraint has to
+    be asked as well.
+    """
+    return (
+        "EXISTS (SELECT FROM pg_catalog.pg_attribute AS a"
+        f" WHERE a.attrelid = {table.regclass} AND a.attname = {literal(column)} AND a.attnotnull"
+        " AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS c"
+        " WHERE c.conrelid = a.attrelid AND c.contype = 'n'"
+        " AND c.conkey = ARRAY[a.attnum] AND NOT c.convalidated))"
+    )
+
+
+def constraint_exists(table: QualifiedName, name: str, *, validated: bool = False) -> str:
+    """Return an SQL expression: the table has the constraint, validated if asked for."""
+    return (
+        "EXISTS (SELECT FROM pg_catalog.pg_constraint"
+        f" WHERE conrelid = {table.regclass} AND conname = {literal(name)}"
+        f"{' AND convalidated' if validated else ''})"
+    )
+
+
+def check_constraint_done(table: QualifiedName, name: str, condition: str) -> Done:
+    """Return a condition: the table has a CHECK of that name and definition, valid or not."""
+    return Done(
+        query=_constraint_state(table, name, "'compare'", "c.contype = 'c'"),
+        setup=(
+            f"CREATE TEMP TABLE {quote(_TWIN.name)} (LIKE {table.sql})",
+            f"ALTER TABLE {_TWIN.sql} ADD CONSTRAINT {_TWIN_OBJECT} CHECK ({condition})",
+        ),
+        comparison=(
+            "SELECT CASE WHEN count(DISTINCT replace(pg_catalog.pg_get_constraintdef(oid),"
+            " ' NOT VALID', '')) = 1 THEN 'done' ELSE 'other' END FROM pg_catalog.pg_constraint"
+            f" WHERE (conrelid = {table.regclass} AND conname = {literal(name)})"
+            f" OR (conrelid = {_TWIN.regclass} AND conname = {literal(_TWIN_OBJECT)})"
+        ),
+    )
+
+
+def foreign_key_done(
+    table: QualifiedName,
+    name: str,
+    columns: Sequence[str],
+    referenced: QualifiedName,
+    referenced_columns: Sequence[str],
+) -> Done:
+    """Return a condition: the table has a foreign key of that name with these columns."""
+    wanted = (
+        f"c.contype = 'f' AND c.confrelid = {referenced.regclass}"
+        f" AND {_column_names('c.conrelid', 'c.conkey')} = {_text_array(columns)}"
+        f" AND {_column_names('c.confrelid', 'c.confkey')} = {_text_array(referenced_columns)}"
+    )
+    return Done(_constraint_state(table, name, "'done'", wanted))
+
+
+def unique_constraint_done(table: QualifiedName, name: str) -> Done:
+    """Return a condition: the table has a unique constraint of that name."""
+    return Done(_constraint_state(table, name, "'done'", "c.contype = 'u'"))
+
+
+def index_done(
+    table: QualifiedName, name: str, *, unique: bool, definition: str, only: bool = False
+) -> Done:
+    """Return a condition: the table has a valid index of that name and definition.
+
+    Args:
+        table: the table.
+        name: the index; it is in the table's schema.
+        unique: whether it is a unique index.
+        definition: what stands behind the table's name in `CREATE INDEX`.
+        only: the index of a partitioned table itself, which is not valid before its partitions'
+            indexes are attached.
+    """
+    kind = "UNIQUE INDEX" if unique else "INDEX"
+    state = "'compare'" if only else "CASE WHEN i.indisvalid THEN 'compare' ELSE 'todo' END"
+    return Done(
+        query=(
+            "SELECT coalesce((SELECT CASE"
+            f" WHEN i.indrelid IS DISTINCT FROM {table.regclass} THEN 'other' ELSE {state} END"
+            " FROM pg_catalog.pg_class AS r LEFT JOIN pg_catalog.pg_index AS i"
+            f" ON i.indexrelid = r.oid WHERE {_is_named(table, name, 'r')}), 'todo')"
+        ),
+        setup=(
+            f"CREATE TEMP TABLE {quote(_TWIN.name)} (LIKE {table.sql})",
+            f"CREATE {kind} {_TWIN_OBJECT} ON {_TWIN.sql} {definition}",
+        ),
+        comparison=(
+            "SELECT CASE WHEN count(*) = 2 AND count(DISTINCT s.shape) = 1"
+            " THEN 'done' ELSE 'other' END FROM (SELECT jsonb_build_array("
+            "r.relam, r.reloptions, i.indisunique, to_jsonb(i) -> 'indnullsnotdistinct',"
+            " i.indnkeyatts, i.indoption, i.indclass, i.indcollation,"
+            " pg_catalog.pg_get_expr(i.indpred, i.indrelid),"
+            " ARRAY(SELECT pg_catalog.pg_get_indexdef(i.indexrelid, k, false)"
+            " FROM generate_series(1, i.indnatts) AS k ORDER BY k)) AS shape"
+            " FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS r ON r.oid = i.indexrelid"
+            f" WHERE (i.indrelid = {table.regclass} AND r.relname = {literal(name)})"
+            f" OR (i.indrelid = {_TWIN.regclass} AND r.relname = {literal(_TWIN_OBJECT)})) AS s"
+        ),
+    )
+
+
+def no_invalid_index(table: QualifiedName, name: str) -> Done:
+    """Return a condition: no unfinished index of that name is left behind on the table."""
+    return done_when(
+        "NOT EXISTS (SELECT FROM pg_catalog.pg_index AS i"
+        " JOIN pg_catalog.pg_class AS r ON r.oid = i.indexrelid"
+        f" WHERE i.indrelid = {table.regclass} AND r.relname = {literal(name)}"
+        " AND NOT i.indisvalid)"
+    )
+
+
+def no_index(table: QualifiedName, name: str) -> Done:
+    """Return a condition: the table has no index of that name."""
+    return done_when(
+        "NOT EXISTS (SELECT FROM pg_catalog.pg_index AS i"
+        " JOIN pg_catalog.pg_class AS r ON r.oid = i.indexrelid"
+        f" WHERE i.indrelid = {table.regclass} AND r.relname = {literal(name)})"
+    )
+
+
+def _is_named(table: QualifiedName, name: str, alias: str) -> str:
+    return (
+        f"{alias}.relname = {literal(name)} AND {alias}.relnamespace ="
+        f" (SELECT relnamespace FROM pg_catalog.pg_class WHERE oid = {table.regclass})"
+    )
+
+
+def _constraint_state(table: QualifiedName, name: str, found: str, wanted: str) -> str:
+    return (
+        f"SELECT coalesce((SELECT CASE WHEN {wanted} THEN {found} ELSE 'other' END"
+        " FROM pg_catalog.pg_constraint AS c"
+        f" WHERE c.conrelid = {table.regclass} AND c.conname = {literal(name)}), 'todo')"
+    )
+
+
+def _column_names(relation: str, keys: str) -> str:
+    return (
+        "ARRAY(SELECT a.attname::text FROM unnest("
+        f"{keys}) WITH ORDINALITY AS k(number, place) JOIN pg_catalog.pg_attribute AS a"
+        f" ON a.attrelid = {relation} AND a.attnum = k.number ORDER BY k.place)"
+    )
+
+
+def _text_array(values: Sequence[str]) -> str:
+    return "ARRAY[" + ", ".join(literal(value) for value in values) + "]::text[]"

@@ -1,0 +1,63 @@
+"""Statement: SQL with what it locks, how long it may wait and when it is already done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.locks import LockMode
+
+
+class Wait(Enum):
+    """How long a statement may wait for its lock."""
+
+    SHORT = "short"
+    """`lock_timeout` is short, and the statement is retried: others queue behind the wait."""
+    UNBOUNDED = "unbounded"
+    """No `lock_timeout` and no `statement_timeout`: the wait keeps only other schema changes away,
+    and a timeout would leave an invalid index or throw a scan away."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How the catalog tells that a statement's work is already there.
+
+    `query` returns one text: `todo` (run the statement), `done` (skip it), `other` (something of
+    that name is there and is not what the statement makes), or `compare`. On `compare`, `setup`
+    builds the wanted object on an empty temporary table, `comparison` returns `done` or `other`,
+    and all of it is rolled back: only the server knows how it writes a definition down.
+    """
+
+    query: str
+    setup: tuple[str, ...] = ()
+    comparison: str = ""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement, or several that must commit together.
+
+    Args:
+        sql: the statements; more than one only where a state between them would be wrong.
+        table: the relation on which `lock` is taken; None where no existing table is locked.
+        lock: the strongest mode taken on `table`.
+        wait: the timeout policy.
+        done: how to tell that the work is already there; None where running again is harmless.
+        transactional: False for what PostgreSQL refuses inside a transaction block.
+        object_name: what the statement makes or changes, for messages.
+        leftover: what to run first, so that a failed attempt does not stand in the way.
+    """
+
+    sql: tuple[str, ...]
+    table: QualifiedName | None
+    lock: LockMode
+    wait: Wait = Wait.SHORT
+    done: Done | None = None
+    transactional: bool = True
+    object_name: str = ""
+    leftover: Statement | None = None
+
+    def __post_init__(self) -> None:
+        if not self.transactional and len(self.sql) != 1:
+            raise ValueError("statements outside a transaction cannot commit together")
