@@ -1,0 +1,242 @@
+"""Indexes: built and dropped beside running traffic, and renamed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from alembic.operations import MigrateOperation, Operations
+
+from alembic_safe.operations.base import SafeOperation
+from alembic_safe.postgres.conditions import done_when, index_done, no_index, no_invalid_index
+from alembic_safe.postgres.identifiers import QualifiedName, quote
+from alembic_safe.postgres.locks import LockMode
+from alembic_safe.postgres.statement import Done, Statement, Wait
+
+
+@Operations.register_operation("create_index_concurrently")
+@dataclass(eq=False)
+class CreateIndexConcurrentlyOp(SafeOperation):
+    """`CREATE INDEX CONCURRENTLY`."""
+
+    operation_name: ClassVar[str] = "create_index_concurrently"
+
+    index_name: str
+    table_name: str
+    columns: Sequence[str] = ()
+    unique: bool = False
+    definition: str | None = None
+    schema: str | None = None
+
+    @classmethod
+    def create_index_concurrently(
+        cls,
+        operations: Operations,
+        index_name: str,
+        table_name: str,
+        columns: Sequence[str] = (),
+        *,
+        unique: bool = False,
+        definition: str | None = None,
+        schema: str | None = None,
+    ) -> None:
+        """Build an index while the table is read and written.
+
+        Takes SHARE UPDATE EXCLUSIVE, which blocks other schema changes only, and waits for all
+        older transactions. It runs outside a transaction: what the revision did before is
+        committed first. An `INVALID` index of this name that a failed attempt left behind is
+        dropped concurrently; a valid one with the same definition counts as done.
+
+        Args:
+            index_name: its name; it is in the table's schema.
+            table_name: the table. For a partitioned table the index is built on every partition.
+            columns: column names. For anything more give `definition`.
+            unique: whether it is a unique index.
+            definition: SQL of what stands behind the table's name in `CREATE INDEX`, for example
+                `USING gin (tags) WHERE (active)`.
+            schema: the table's schema.
+
+        Raises:
+            ObjectDiffers: an index of this name and with another definition is there.
+            StatementFailed: for a unique index, rows are duplicates.
+
+        Source: PostgreSQL documentation, CREATE INDEX, Building Indexes Concurrently.
+        """
+        operations.invoke(cls(index_name, table_name, columns, unique, definition, schema))
+
+    def call_arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        positional, keywords = super().call_arguments()
+        columns = keywords.pop("columns", None)
+        return ([*positional, columns] if columns else positional), keywords
+
+    @property
+    def table(self) -> QualifiedName:
+        """The indexed table."""
+        return QualifiedName(self.table_name, self.schema)
+
+    @property
+    def body(self) -> str:
+        """What stands behind the table's name in `CREATE INDEX`."""
+        if self.definition is not None:
+            return self.definition
+        return "(" + ", ".join(quote(column) for column in self.columns) + ")"
+
+    def statements(self, server_version: int | None) -> list[Statement]:
+        kind = "UNIQUE INDEX" if self.unique else "INDEX"
+        return [
+            Statement(
+                sql=(
+                    f"CREATE {kind} CONCURRENTLY {quote(self.index_name)}"
+                    f" ON {self.table.sql} {self.body}",
+                ),
+                table=self.table,
+                lock=LockMode.SHARE_UPDATE_EXCLUSIVE,
+                wait=Wait.UNBOUNDED,
+                done=index_done(
+                    self.table, self.index_name, unique=self.unique, definition=self.body
+                ),
+                transactional=False,
+                object_name=f"index {self.index_name}",
+                leftover=_drop_index(
+                    self.table, self.index_name, no_invalid_index(self.table, self.index_name)
+                ),
+            )
+        ]
+
+    def reverse(self) -> MigrateOperation:
+        return DropIndexConcurrentlyOp(
+            self.index_name,
+            self.table_name,
+            columns=self.columns,
+            unique=self.unique,
+            definition=self.definition,
+            schema=self.schema,
+        )
+
+
+@Operations.register_operation("drop_index_concurrently")
+@dataclass(eq=False)
+class DropIndexConcurrentlyOp(SafeOperation):
+    """`DROP INDEX CONCURRENTLY`."""
+
+    operation_name: ClassVar[str] = "drop_index_concurrently"
+
+    index_name: str
+    table_name: str
+    columns: Sequence[str] = ()
+    unique: bool = False
+    definition: str | None = None
+    schema: str | None = None
+
+    @classmethod
+    def drop_index_concurrently(
+        cls, operations: Operations, index_name: str, table_name: str, *, schema: str | None = None
+    ) -> None:
+        """Drop an index while its table is read and written.
+
+        Takes SHARE UPDATE EXCLUSIVE on the table and waits for the queries that use the index; at
+        its end it takes ACCESS EXCLUSIVE on the index alone (measured on PostgreSQL 11 to 18).
+        Runs outside a transaction. An index that is not there counts as done.
+
+        Args:
+            index_name: the index.
+            table_name: its table; an index of this name on another table is left alone.
+            schema: the table's schema.
+
+        Source: PostgreSQL documentation, DROP INDEX.
+        """
+        operations.invoke(cls(index_name, table_name, schema=schema))
+
+    def call_arguments(self) -> tuple[list[str], dict[str, str]]:
+        keywords = {"schema": self.schema} if self.schema is not None else {}
+        return [self.index_name, self.table_name], keywords
+
+    def statements(self, server_version: int | None) -> list[Statement]:
+        table = QualifiedName(self.table_name, self.schema)
+        return [_drop_index(table, self.index_name, no_index(table, self.index_name))]
+
+    def reverse(self) -> MigrateOperation:
+        return CreateIndexConcurrentlyOp(
+            self.index_name,
+            self.table_name,
+            self.columns,
+            self.unique,
+            self.definition,
+            self.schema,
+        )
+
+
+@Operations.register_operation("rename_index")
+@dataclass(eq=False)
+class RenameIndexOp(SafeOperation):
+    """`ALTER INDEX ... RENAME TO`."""
+
+    operation_name: ClassVar[str] = "rename_index"
+
+    old_name: str
+    new_name: str
+    table_name: str
+    schema: str | None = None
+
+    @classmethod
+    def rename_index(
+        cls,
+        operations: Operations,
+        old_name: str,
+        new_name: str,
+        table_name: str,
+        *,
+        schema: str | None = None,
+    ) -> None:
+        """Rename an index.
+
+        Takes SHARE UPDATE EXCLUSIVE on the index (measured on PostgreSQL 12 to 18). Done where
+        the table has an index of the new name and none of the old one.
+
+        Args:
+            old_name: its name now.
+            new_name: its name afterwards.
+            table_name: its table.
+            schema: the table's schema.
+
+        Source: PostgreSQL documentation, ALTER INDEX.
+        """
+        operations.invoke(cls(old_name, new_name, table_name, schema))
+
+    def statements(self, server_version: int | None) -> list[Statement]:
+        table = QualifiedName(self.table_name, self.schema)
+        old = table.sibling(self.old_name)
+        return [
+            Statement(
+                sql=(f"ALTER INDEX {old.sql} RENAME TO {quote(self.new_name)}",),
+                table=old,
+                lock=LockMode.SHARE_UPDATE_EXCLUSIVE,
+                done=done_when(
+                    f"{_index_on(table, self.new_name)} AND NOT {_index_on(table, self.old_name)}"
+                ),
+                object_name=f"index {self.old_name}",
+            )
+        ]
+
+    def reverse(self) -> MigrateOperation:
+        return RenameIndexOp(self.new_name, self.old_name, self.table_name, self.schema)
+
+
+def _index_on(table: QualifiedName, name: str) -> str:
+    return (
+        "EXISTS (SELECT FROM pg_catalog.pg_index"
+        f" WHERE indrelid = {table.regclass} AND indexrelid = {table.sibling(name).regclass})"
+    )
+
+
+def _drop_index(table: QualifiedName, name: str, done: Done) -> Statement:
+    return Statement(
+        sql=(f"DROP INDEX CONCURRENTLY IF EXISTS {table.sibling(name).sql}",),
+        table=table,
+        lock=LockMode.SHARE_UPDATE_EXCLUSIVE,
+        wait=Wait.UNBOUNDED,
+        done=done,
+        transactional=False,
+        object_name=f"index {name}",
+    )
