@@ -1,0 +1,71 @@
+"""`run_migrations()`: what `env.py` calls, for every command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from alembic_safe.alembic_private import command_of
+from alembic_safe.configuration import settings_of
+
+if TYPE_CHECKING:
+    from alembic_safe.runtime.runner import Runner
+
+CONTRACT_COMMAND_OPTION = "alembic_safe_contract"
+"""Set by `alembic-safe contract`: the contract revisions to apply, none for all."""
+
+_READING_COMMANDS = frozenset({"current", "history", "show", "heads", "branches", "merge"})
+_COMPARING_COMMANDS = frozenset({"revision", "check"})
+
+
+def run_migrations(context: Any, **arguments: Any) -> None:
+    """Run what Alembic was asked for. Call it in `env.py` in place of
+    `with context.begin_transaction(): context.run_migrations()`.
+
+    With a dialect other than PostgreSQL it is the same as that.
+
+    Args:
+        context: `alembic.context`, after `context.configure()`.
+        arguments: passed to each `upgrade()` and `downgrade()`.
+
+    Raises:
+        SafetyError: its subclasses say what happened, where, and what to do next.
+    """
+    # Alembic sets plugins up in the middle of its own import; by now it is complete.
+    from alembic_safe.runtime.offline import write_script
+    from alembic_safe.runtime.runner import Runner
+
+    migration_context = context.get_context()
+    command = command_of(migration_context)
+    settings = settings_of(migration_context)
+    if migration_context.dialect.name != "postgresql" or command in _READING_COMMANDS:
+        _run_plainly(context, arguments)
+        return
+    environment = migration_context.environment_context
+    if migration_context.as_sql:
+        write_script(environment, migration_context, settings, arguments)
+        return
+    runner = Runner(environment, migration_context, settings, arguments)
+    if command in _COMPARING_COMMANDS:
+        _compare(context, runner, command, arguments)
+    elif CONTRACT_COMMAND_OPTION in migration_context.opts:
+        runner.contract_now(migration_context.opts[CONTRACT_COMMAND_OPTION])
+    else:
+        runner.migrate()
+
+
+def _compare(context: Any, runner: Runner, command: str, arguments: dict[str, Any]) -> None:
+    # Only what generates revisions needs the rewriter and, with it, the SQL parser.
+    from alembic_safe.rewrite.hook import hide_own_tables, rewrite_revisions
+
+    revision_context = runner.context.opts.get("revision_context")
+    if revision_context is not None and revision_context.command_args["autogenerate"]:
+        runner.refuse_pending()
+        hide_own_tables(runner.context.opts, runner.own_tables)
+        if command == "revision":
+            rewrite_revisions(runner.context.opts, runner.settings)
+    _run_plainly(context, arguments)
+
+
+def _run_plainly(context: Any, arguments: dict[str, Any]) -> None:
+    with context.begin_transaction():
+        context.run_migrations(**arguments)

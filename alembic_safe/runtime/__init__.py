@@ -1,0 +1,1 @@
+"""`alembic upgrade` and its kin: which revisions run, and how they take their locks."""

@@ -1,0 +1,344 @@
+"""Statements on their way to the server: skipped when done, with their timeouts, retried."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from alembic.operations import Operations
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from alembic_safe.errors import LockNotAcquired, ObjectDiffers, StatementFailed
+from alembic_safe.operations import SafeOperation
+from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.statement import Done, Statement, Wait
+from alembic_safe.runtime.locking import (
+    RETRIED,
+    Patience,
+    blockers,
+    server_message,
+    sqlstate,
+)
+from alembic_safe.runtime.sessions import execute_sql, query_scalar
+from alembic_safe.settings import Settings
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationContext
+
+log = logging.getLogger("alembic.safe")
+
+EXECUTOR_OPTION = "alembic_safe_executor"
+"""Where the runner leaves its executor in the options of a migration context."""
+
+
+@Operations.implementation_for(SafeOperation)
+def run_operation(operations: Operations, operation: SafeOperation) -> None:
+    """Run any operation that is made of statements."""
+    context = operations.migration_context
+    statements = operation.statements(server_version(context))
+    executor_of(context).run(context, statements)
+
+
+def server_version(context: MigrationContext) -> int | None:
+    """Return PostgreSQL's major version; None in `--sql` mode."""
+    version = None if context.as_sql else context.dialect.server_version_info
+    return int(version[0]) if version else None
+
+
+def executor_of(context: MigrationContext) -> Executor:
+    """Return the runner's executor, or one with default settings where there is no runner."""
+    executor = context.opts.get(EXECUTOR_OPTION)
+    if not isinstance(executor, Executor):
+        executor = Executor(Patience(Settings()), revision="(outside of the runner)")
+        context.opts[EXECUTOR_OPTION] = executor
+    return executor
+
+
+@dataclass
+class Executor:
+    """Runs statements on a migration context's connection.
+
+    Args:
+        patience: the time that the run has for taking locks.
+        revision: the revision that is running, for messages.
+    """
+
+    patience: Patience
+    revision: str
+
+    @property
+    def settings(self) -> Settings:
+        """The run's settings."""
+        return self.patience.settings
+
+    def run(self, context: MigrationContext, statements: Iterable[Statement]) -> None:
+        """Run statements, or write them out in `--sql` mode.
+
+        In a revision that is one transaction, a transactional statement becomes part of it, and
+        the runner repeats the whole of it after a lock timeout. Anything else is committed by
+        itself and repeated by itself.
+
+        Raises:
+            LockNotAcquired: the deadline passed.
+            ObjectDiffers: an object of the wanted name is there and is another one.
+            StatementFailed: the server refused the statement.
+        """
+        for statement in statements:
+            if context.as_sql:
+                self._write(context, statement)
+            elif statement.transactional and not in_autocommit(context):
+                self._join_transaction(connection_of(context), statement)
+            else:
+                with autocommit(context) as connection:
+                    self.run_alone(connection, statement)
+
+    def run_alone(self, connection: Connection, statement: Statement) -> None:
+        """Run a statement on an autocommit connection until it succeeds or the deadline passes."""
+        attempt = 0
+        while True:
+            if statement.leftover is not None:
+                self.run_alone(connection, statement.leftover)
+            if is_done(connection, statement):
+                return
+            attempt += 1
+            began = self.patience.clock()
+            try:
+                with self._timeouts(connection, statement):
+                    for sql in statement.sql:
+                        execute_sql(connection, sql)
+                return
+            except DBAPIError as error:
+                if sqlstate(error) not in RETRIED or error.connection_invalidated:
+                    raise failure(error, statement, self.revision) from error
+                self.wait(connection, statement.sql[-1], statement.table, attempt, began, error)
+
+    def wait(
+        self,
+        connection: Connection,
+        sql: str,
+        table: QualifiedName | None,
+        attempt: int,
+        began: float,
+        error: DBAPIError,
+    ) -> None:
+        """Say who was in the way, then pause.
+
+        Args:
+            connection: it is in no transaction of its own.
+            sql: the statement that failed.
+            table: what it needed, if that is known.
+            attempt: how many attempts have failed.
+            began: the patience's clock when the last attempt began.
+            error: how it failed.
+
+        Raises:
+            LockNotAcquired: the deadline leaves no time for another attempt.
+        """
+        relations = _relations(sql, table)
+        who = [str(blocker) for blocker in blockers(connection, relations)]
+        name = ", ".join(str(relation) for relation in relations) or "an object"
+        log.info(
+            "%s: attempt %d, no lock on %s (%s); in the way: %s",
+            self.revision,
+            attempt,
+            name,
+            server_message(error),
+            "; ".join(who) or "nobody any more",
+        )
+        if not self.patience.pause(attempt, began):
+            raise LockNotAcquired(
+                table=name,
+                revision=self.revision,
+                waited=self.patience.spent,
+                blockers=who,
+                state="What was committed before this statement stays."
+                if in_driver_autocommit(connection)
+                else "The database is in the state before this revision.",
+            ) from error
+
+    def _join_transaction(self, connection: Connection, statement: Statement) -> None:
+        if is_done(connection, statement):
+            return
+        for sql in statement.sql:
+            execute_sql(connection, sql)
+
+    @contextmanager
+    def _timeouts(self, connection: Connection, statement: Statement) -> Iterator[None]:
+        lock_timeout = "0"
+        if statement.wait is Wait.SHORT:
+            lock_timeout = f"{round(self.settings.lock_timeout * 1000)}ms"
+        if statement.transactional:
+            with transaction(connection):
+                _set_timeouts(connection, lock_timeout, statement.wait, is_local=True)
+                yield
+            return
+        previous = connection.execute(_READ_TIMEOUTS).one()
+        _set_timeouts(connection, lock_timeout, statement.wait, is_local=False)
+        try:
+            yield
+        finally:
+            if not connection.invalidated:
+                connection.execute(
+                    _SET_BOTH,
+                    {"lock": previous[0], "statement": previous[1], "is_local": False},
+                )
+
+    def _write(self, context: MigrationContext, statement: Statement) -> None:
+        output = context.impl.static_output
+        if statement.transactional and context.opts.get(TRANSACTIONAL_OPTION, True):
+            for sql in statement.sql:
+                output(f"{sql};\n")
+            return
+        lock_timeout = self.settings.lock_timeout if statement.wait is Wait.SHORT else 0.0
+        timeout = f"lock_timeout = '{round(lock_timeout * 1000)}ms'"
+        with _outside_transaction(context):
+            if statement.leftover is not None:
+                output(f"-- If an earlier attempt failed: {statement.leftover.sql[0]};")
+            if statement.transactional:
+                body = "".join(f"{sql};\n" for sql in statement.sql)
+                output(f"BEGIN;\nSET LOCAL {timeout};\n{body}COMMIT;\n")
+            else:
+                output(f"SET {timeout};\n{statement.sql[0]};\nRESET lock_timeout;\n")
+
+
+TRANSACTIONAL_OPTION = "alembic_safe_transactional"
+"""In `--sql` mode: whether the revision that is being written is one transaction."""
+
+
+@contextmanager
+def _outside_transaction(context: MigrationContext) -> Iterator[None]:
+    if context.opts.get(TRANSACTIONAL_OPTION, True):
+        with context.autocommit_block():
+            yield
+    else:
+        yield
+
+
+def write_outside_transaction(context: MigrationContext, sql: str) -> None:
+    """Write SQL in `--sql` mode where no transaction is open."""
+    with _outside_transaction(context):
+        context.impl.static_output(sql)
+
+
+def connection_of(context: MigrationContext) -> Connection:
+    """Return the connection of a context that has one."""
+    connection = context.connection
+    if connection is None:
+        raise TypeError("a migration context in --sql mode has no connection")
+    return connection
+
+
+def in_driver_autocommit(connection: Connection) -> bool:
+    """Return whether each statement on the connection commits by itself.
+
+    `Connection.get_isolation_level()` asks the server, which knows nothing of the driver's mode.
+    """
+    return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
+
+
+def in_autocommit(context: MigrationContext) -> bool:
+    """Return whether the context is inside of an autocommit block."""
+    return in_driver_autocommit(connection_of(context))
+
+
+@contextmanager
+def autocommit(context: MigrationContext) -> Iterator[Connection]:
+    """Give the context's connection in autocommit mode; what it did before is committed."""
+    if in_autocommit(context):
+        yield connection_of(context)
+        return
+    with context.autocommit_block():
+        yield connection_of(context)
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[None]:
+    """A transaction on a connection in autocommit mode."""
+    execute_sql(connection, "BEGIN")
+    try:
+        yield
+    except BaseException:
+        if not connection.invalidated:
+            execute_sql(connection, "ROLLBACK")
+        raise
+    execute_sql(connection, "COMMIT")
+
+
+def is_done(connection: Connection, statement: Statement) -> bool:
+    """Return whether the catalog says that a statement's work is there.
+
+    Raises:
+        ObjectDiffers: something else of that name is there.
+    """
+    if statement.done is None:
+        return False
+    state = _scalar(connection, statement.done.query)
+    if state == "compare":
+        state = _compare(connection, statement.done)
+    if state == "other":
+        raise ObjectDiffers(statement.object_name, str(statement.table))
+    return state == "done"
+
+
+def _compare(connection: Connection, done: Done) -> str:
+    """Build the wanted object on an empty twin and let the server compare the two."""
+    begin, end = ("BEGIN", "ROLLBACK")
+    if not in_driver_autocommit(connection):
+        begin, end = (f"SAVEPOINT {_SAVEPOINT}", f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
+    execute_sql(connection, begin)
+    try:
+        for sql in done.setup:
+            execute_sql(connection, sql)
+        return _scalar(connection, done.comparison)
+    finally:
+        execute_sql(connection, end)
+
+
+_SAVEPOINT = "alembic_safe_twin"
+
+
+def _scalar(connection: Connection, query: str) -> str:
+    return str(query_scalar(connection, query))
+
+
+def failure(error: DBAPIError, statement: Statement, revision: str) -> StatementFailed:
+    """Return the error for a statement that the server refused."""
+    table = f" on {statement.table}" if statement.table is not None else ""
+    return StatementFailed(
+        f"Revision {revision}, {statement.object_name}{table}: {server_message(error)}. "
+        f"The statement was: {'; '.join(statement.sql)}. Correct the data or the schema, then run "
+        "the same command again; it continues here."
+    )
+
+
+def _relations(sql: str, table: QualifiedName | None) -> tuple[QualifiedName, ...]:
+    from alembic_safe.postgres.expressions import relations_of
+
+    found = relations_of(sql)
+    if table is not None and table not in found:
+        return (table, *found)
+    return found
+
+
+def _set_timeouts(connection: Connection, lock_timeout: str, wait: Wait, *, is_local: bool) -> None:
+    if wait is Wait.UNBOUNDED:
+        values = {"lock": lock_timeout, "statement": "0", "is_local": is_local}
+        connection.execute(_SET_BOTH, values)
+    else:
+        connection.execute(_SET_LOCK, {"lock": lock_timeout, "is_local": is_local})
+
+
+_READ_TIMEOUTS = text(
+    "SELECT current_setting('lock_timeout'), current_setting('statement_timeout')"
+)
+_SET_LOCK = text(
+    "SELECT set_config('lock_timeout', CAST(:lock AS text), CAST(:is_local AS boolean))"
+)
+_SET_BOTH = text(
+    "SELECT set_config('lock_timeout', CAST(:lock AS text), CAST(:is_local AS boolean)),"
+    " set_config('statement_timeout', CAST(:statement AS text), CAST(:is_local AS boolean))"
+)

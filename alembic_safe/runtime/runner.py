@@ -1,0 +1,351 @@
+"""The runner: what `upgrade`, `downgrade`, `stamp` and `contract` do with a database."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from alembic.runtime.migration import MigrationContext, RevisionStep, StampStep
+from alembic.util import CommandError
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from alembic_safe.alembic_private import in_external_transaction
+from alembic_safe.backfill.engine import BACKFILL_TABLE
+from alembic_safe.errors import (
+    ContractPending,
+    ExternalTransaction,
+    InvalidRevision,
+    MissingPrivilege,
+)
+from alembic_safe.lines import (
+    Line,
+    LineName,
+    Revision,
+    contract_revisions,
+    contract_scripts,
+    contract_table,
+    contracts_path,
+    described,
+)
+from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.runtime.execution import in_driver_autocommit
+from alembic_safe.runtime.gate import (
+    Evidence,
+    Planned,
+    RunPlan,
+    plan_contracts,
+    plan_downgrade,
+    plan_upgrade,
+)
+from alembic_safe.runtime.ledger import LEDGER_TABLE, Ledger
+from alembic_safe.runtime.locking import INSUFFICIENT_PRIVILEGE, Patience, server_message, sqlstate
+from alembic_safe.runtime.sessions import (
+    SessionSettings,
+    check_server,
+    one_upgrade_at_a_time,
+    query_scalar,
+)
+from alembic_safe.runtime.steps import StepRunner
+from alembic_safe.settings import Settings
+
+if TYPE_CHECKING:
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import Script
+
+log = logging.getLogger("alembic.safe")
+
+
+@dataclass
+class Runner:
+    """One run of a command on a database.
+
+    Args:
+        environment: the Alembic environment.
+        context: its migration context, as `env.py` configured it.
+        settings: the settings in force.
+        arguments: what is passed to each `upgrade()` and `downgrade()`.
+    """
+
+    environment: EnvironmentContext
+    context: MigrationContext
+    settings: Settings
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def history(self) -> Line:
+        """The user's own line of revisions."""
+        scripts = self.context.script
+        if scripts is None:
+            raise TypeError("the migration context has no script directory")
+        table = QualifiedName(self.context.version_table, self.context.version_table_schema)
+        return Line(LineName.HISTORY, scripts, table)
+
+    @cached_property
+    def contract(self) -> Line | None:
+        """The contract line; None as long as it has no folder."""
+        if not contracts_path(self.history.scripts).is_dir():
+            return None
+        table = contract_table(self.history.version_table)
+        return Line(LineName.CONTRACT, contract_scripts(self.history.scripts), table)
+
+    @cached_property
+    def contracts(self) -> tuple[Revision, ...]:
+        """All contract revisions, each after those it depends on."""
+        if self.contract is None:
+            return ()
+        with _readable_files():
+            return contract_revisions(self.contract, self.history.scripts)
+
+    @property
+    def connection(self) -> Connection:
+        """The migration's connection."""
+        connection = self.context.connection
+        if connection is None:
+            raise TypeError("the runner needs a connection")
+        return connection
+
+    @property
+    def own_tables(self) -> frozenset[str]:
+        """The tables that this package keeps in the user's database."""
+        contract_versions = contract_table(self.history.version_table).name
+        return frozenset({LEDGER_TABLE, BACKFILL_TABLE, contract_versions})
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger, beside the version table."""
+        return Ledger(self.history.version_table.schema)
+
+    def migrate(self) -> None:
+        """Run `upgrade`, `downgrade` or `stamp`, whichever Alembic was asked for."""
+        with self._prepared():
+            heads = () if self.context.purge else self._heads(self.history)
+            with _readable_files():
+                steps = list(self.context.opts["fn"](heads, self.context))
+            self.connection.commit()
+            if any(isinstance(step, StampStep) for step in steps) or self.context.purge:
+                self._stamp(steps)
+                return
+            scripts = [_script(step) for step in steps]
+            revisions = [described(script) for script in scripts]
+            if any(not step.is_upgrade for step in steps):
+                self._run(plan_downgrade(revisions, self.contracts, self._applied_contracts()))
+                return
+            evidence = self._evidence(heads)
+            plan = plan_upgrade(revisions, self.contracts, evidence, self.settings)
+            self._note_release(evidence)
+            self._run(plan)
+            self._tell_held(plan)
+
+    def contract_now(self, wanted: Collection[str]) -> None:
+        """Run `alembic-safe contract`: the wanted contract revisions, or all that can be."""
+        with self._prepared():
+            names = [self._contract_named(name) for name in wanted]
+            evidence = self._evidence(self._heads(self.history))
+            plan = plan_contracts(names, self.contracts, evidence)
+            if not plan.steps:
+                log.info("No contract revision to apply")
+            self._run(plan)
+            self._tell_held(plan)
+
+    def refuse_pending(self) -> None:
+        """Raise if contract revisions wait on this database.
+
+        Raises:
+            ContractPending: models and database differ by what those would change, so that
+                autogenerate would write it a second time.
+        """
+        history = self.history.applied(self._heads(self.history))
+        done = self._applied_contracts()
+        pending = [
+            contract
+            for contract in self.contracts
+            if contract.completes in history and contract.revision not in done
+        ]
+        if pending:
+            names = ", ".join(f"{contract.revision} ({contract.doc})" for contract in pending)
+            raise ContractPending(
+                f"Contract revisions are not applied to this database: {names}. Models and "
+                "database differ by what they change. Apply them here with `alembic-safe contract`"
+                ", or `alembic -x contract=now upgrade head`, then run the same command again."
+            )
+
+    @contextmanager
+    def _prepared(self) -> Iterator[None]:
+        if in_external_transaction(self.context):
+            raise ExternalTransaction
+        if in_driver_autocommit(self.connection):
+            # An engine in autocommit mode would make each statement of a revision its own commit.
+            self.connection.execution_options(isolation_level="READ COMMITTED")
+        check_server(self.connection)
+        session = SessionSettings.read(self.connection)
+        self.connection.commit()
+        lock = one_upgrade_at_a_time(
+            self.connection, self.history.version_table, self.settings.upgrade_deadline
+        )
+        with lock:
+            self._steps = StepRunner(
+                self.environment,
+                dict(self.context.opts),
+                self.connection,
+                self.ledger,
+                Patience(self.settings),
+                session,
+                self.arguments,
+            )
+            try:
+                yield
+            finally:
+                if not self.connection.closed and not self.connection.invalidated:
+                    self.connection.rollback()
+                    session.restore(self.connection)
+                    self.connection.commit()
+
+    def _run(self, plan: RunPlan) -> None:
+        if not plan.steps:
+            return
+        self._create_ledger()
+        for (line_name, is_upgrade), group in groupby(
+            plan.steps, key=lambda step: (step.line, step.is_upgrade)
+        ):
+            line = self._line(line_name)
+            self._steps.run(line, self._scripts(line, group), is_upgrade=is_upgrade)
+
+    def _line(self, name: LineName) -> Line:
+        if name is LineName.HISTORY or self.contract is None:
+            return self.history
+        return self.contract
+
+    def _scripts(self, line: Line, steps: Iterable[Planned]) -> list[Script]:
+        return [_found(line, step.revision) for step in steps]
+
+    def _heads(self, line: Line) -> tuple[str, ...]:
+        exists = query_scalar(self.connection, f"SELECT {line.version_table.regclass} IS NOT NULL")
+        if not exists:
+            return ()
+        rows = self.connection.execute(text(f"SELECT version_num FROM {line.version_table.sql}"))
+        return tuple(rows.scalars())
+
+    def _applied_contracts(self) -> frozenset[str]:
+        if self.contract is None:
+            return frozenset()
+        return self.contract.applied(self._heads(self.contract))
+
+    def _evidence(self, heads: Sequence[str]) -> Evidence:
+        history = self.history.applied(heads)
+        record = self.ledger.read(self.connection)
+        evidence = Evidence(
+            history=history,
+            contracts=self._applied_contracts(),
+            applied=record.applied,
+            release_first_seen=record.release_first_seen,
+            untouched=not history and record.is_empty,
+            now=record.now,
+        )
+        self.connection.commit()
+        return evidence
+
+    def _create_ledger(self) -> None:
+        try:
+            self.ledger.create(self.connection)
+            self.connection.commit()
+        except DBAPIError as error:
+            if sqlstate(error) != INSUFFICIENT_PRIVILEGE:
+                raise
+            self.connection.rollback()
+            where = f"Creating the ledger table {self.ledger.table}"
+            raise MissingPrivilege(where, server_message(error)) from error
+
+    def _note_release(self, evidence: Evidence) -> None:
+        release = self.settings.release
+        if release is None or release in evidence.release_first_seen:
+            return
+        self._create_ledger()
+        self.ledger.note_release(self.connection, release)
+        self.connection.commit()
+
+    def _tell_held(self, plan: RunPlan) -> None:
+        for contract, held in plan.held:
+            log.warning(
+                "Held: contract revision %s (%s): %s. To apply it once the old release is gone: "
+                "alembic-safe contract %s",
+                contract.revision,
+                contract.doc,
+                held.reason,
+                contract.revision,
+            )
+
+    def _contract_named(self, name: str) -> str:
+        matches = [c.revision for c in self.contracts if c.revision.startswith(name)]
+        if len(matches) != 1:
+            known = ", ".join(contract.revision for contract in self.contracts) or "none"
+            problem = "is not a contract revision" if not matches else "is ambiguous"
+            raise InvalidRevision(name, f"it {problem}; there are: {known}")
+        return matches[0]
+
+    def _stamp(self, steps: Sequence[StampStep]) -> None:
+        """Stamp the history, and the contract line by what the stamped history completes."""
+        self._create_ledger()
+        self._steps.configure(self.history, fn=lambda _heads, _context: steps)
+        self.environment.run_migrations(**self.arguments)
+        heads = self._heads(self.history)
+        for revision in heads:
+            self.ledger.note_step(
+                self.connection,
+                event="stamp",
+                line=LineName.HISTORY.value,
+                revision=revision,
+                phase=None,
+                release=self.settings.release,
+                attempts=1,
+            )
+        if self.contract is not None and self.settings.contract != "hold":
+            history = self.history.applied(heads)
+            self._set_contracts({c.revision for c in self.contracts if c.completes in history})
+        self.connection.commit()
+
+    def _set_contracts(self, applied: set[str]) -> None:
+        # Alembic keeps the heads only: a revision that another depends on is implied by it.
+        implied = {name for c in self.contracts if c.revision in applied for name in c.depends_on}
+        table = contract_table(self.history.version_table).sql
+        self.connection.execute(
+            text(
+                f"CREATE TABLE IF NOT EXISTS {table} (version_num varchar(32) NOT NULL PRIMARY KEY)"
+            )
+        )
+        self.connection.execute(text(f"DELETE FROM {table}"))
+        for revision in sorted(applied - implied):
+            self.connection.execute(
+                text(f"INSERT INTO {table} (version_num) VALUES (CAST(:revision AS text))"),
+                {"revision": revision},
+            )
+
+
+def _script(step: RevisionStep) -> Script:
+    return step.revision
+
+
+def _found(line: Line, revision: str) -> Script:
+    script = line.scripts.get_revision(revision)
+    if script is None:
+        raise InvalidRevision(revision, "it is not there any more")
+    return script
+
+
+@contextmanager
+def _readable_files() -> Iterator[None]:
+    """Name the revision file that Python cannot load."""
+    try:
+        yield
+    except (CommandError, DBAPIError):
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        path = getattr(error, "filename", None) or (frames[-1].filename if frames else "?")
+        raise InvalidRevision(str(path), f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,182 @@
+"""The migration's session: its timeouts, its advisory lock, and what it must be connected to."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from alembic_safe.errors import UnsupportedServer, UpgradeRunning
+from alembic_safe.postgres.identifiers import QualifiedName
+
+log = logging.getLogger("alembic.safe")
+
+OLDEST_SERVER = 13
+"""The oldest major version that is tested."""
+
+_POLL_SECONDS = 0.5
+_MESSAGE_SECONDS = 10.0
+
+
+def execute_sql(connection: Connection, sql: str) -> None:
+    """Execute SQL without parameters, as it stands: `%` and `:` mean nothing special."""
+    connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
+
+
+def query_scalar(connection: Connection, sql: str) -> Any:
+    """Return the one value of a query without parameters, taken as it stands."""
+    result = connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
+    return result.scalar_one()
+
+
+def check_server(connection: Connection) -> None:
+    """Refuse a server on which revisions cannot run.
+
+    Raises:
+        UnsupportedServer: it is too old, or a standby.
+    """
+    version = int((connection.dialect.server_version_info or (0,))[0])
+    if version < OLDEST_SERVER:
+        raise UnsupportedServer(
+            f"The server is PostgreSQL {version}; alembic-safe needs {OLDEST_SERVER} or newer. "
+            "Upgrade the server, or run these revisions with plain Alembic. Nothing was changed."
+        )
+    if connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one():
+        raise UnsupportedServer(
+            "The server is a standby, which cannot be changed. Point the URL of your Alembic "
+            "environment to the primary, then run the same command again. Nothing was changed."
+        )
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """Session settings as they were before the run, to go back to.
+
+    A revision that runs `SET statement_timeout = 0` would change all revisions behind it.
+    """
+
+    lock_timeout: str
+    statement_timeout: str
+    idle_in_transaction_session_timeout: str
+    search_path: str
+
+    @classmethod
+    def read(cls, connection: Connection) -> SessionSettings:
+        """Return the settings in force."""
+        names = ", ".join(f"current_setting('{name}')" for name in cls.__dataclass_fields__)
+        return cls(*connection.execute(text(f"SELECT {names}")).one())
+
+    def begin_step(self, connection: Connection, lock_timeout: float) -> None:
+        """Set what one transaction runs with; to be called before its first lock.
+
+        Args:
+            connection: it is in the step's transaction.
+            lock_timeout: seconds.
+        """
+        connection.execute(
+            _BEGIN_STEP, {**self.__dict__, "lock_timeout": f"{round(lock_timeout * 1000)}ms"}
+        )
+
+    def restore(self, connection: Connection, lock_timeout: float | None = None) -> None:
+        """Put the session's settings back.
+
+        Args:
+            connection: it is in no transaction, or one that will commit.
+            lock_timeout: seconds to set in place of what it was.
+        """
+        values = dict(self.__dict__)
+        if lock_timeout is not None:
+            values["lock_timeout"] = f"{round(lock_timeout * 1000)}ms"
+        connection.execute(_RESTORE, values)
+
+
+_OTHERS = ", ".join(
+    f"set_config('{name}', CAST(:{name} AS text), false)"
+    for name in ("statement_timeout", "idle_in_transaction_session_timeout", "search_path")
+)
+_BEGIN_STEP = text(
+    f"SELECT {_OTHERS}, set_config('lock_timeout', CAST(:lock_timeout AS text), true)"
+)
+_RESTORE = text(f"SELECT {_OTHERS}, set_config('lock_timeout', CAST(:lock_timeout AS text), false)")
+
+
+@contextmanager
+def one_upgrade_at_a_time(
+    connection: Connection,
+    version_table: QualifiedName,
+    deadline: float,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[None]:
+    """Hold the database's upgrade lock.
+
+    It is an advisory lock of the migration's own session, so that it ends with the session,
+    however that ends. It is polled: a session that waits inside `pg_advisory_lock` holds a
+    snapshot for which `CREATE INDEX CONCURRENTLY` would wait, and both would wait for ever.
+
+    Args:
+        connection: the migration's connection, in no transaction.
+        version_table: two environments with different version tables do not meet.
+        deadline: seconds to wait while another session has it.
+        sleep: waits for seconds.
+        clock: seconds since any fixed moment.
+
+    Raises:
+        UpgradeRunning: the deadline passed.
+    """
+    key = {"key": f"alembic_safe upgrade of {version_table}"}
+    started = clock()
+    told = started - _MESSAGE_SECONDS
+    while not _polled(connection, _TRY_LOCK, key):
+        waited = clock() - started
+        if waited >= deadline:
+            raise UpgradeRunning(
+                f"Another session is migrating this database ({_holder(connection, key)}), and it "
+                f"did not end within {waited:.0f} s (setting upgrade_deadline). Wait for it, then "
+                "run the same command again. Nothing was changed."
+            )
+        if clock() - told >= _MESSAGE_SECONDS:
+            log.info("Waiting: %s is migrating this database", _holder(connection, key))
+            told = clock()
+        sleep(min(_POLL_SECONDS, max(deadline - waited, 0.01)))
+    try:
+        yield
+    finally:
+        if not connection.closed and not connection.invalidated:
+            connection.rollback()
+            _polled(connection, _UNLOCK, key)
+
+
+def _polled(connection: Connection, query: object, key: dict[str, str]) -> bool:
+    held = connection.execute(query, key).scalar_one()  # type: ignore[call-overload]
+    connection.commit()
+    return bool(held)
+
+
+def _holder(connection: Connection, key: dict[str, str]) -> str:
+    row = connection.execute(_HOLDER, key).one_or_none()
+    connection.commit()
+    if row is None:
+        return "a session that has just ended"
+    return f"pid {row[0]} ({row[1] or 'no application name'}, user {row[2]})"
+
+
+_TRY_LOCK = text("SELECT pg_try_advisory_lock(hashtextextended(CAST(:key AS text), 0))")
+_UNLOCK = text("SELECT pg_advisory_unlock(hashtextextended(CAST(:key AS text), 0))")
+_HOLDER = text(
+    """
+    SELECT a.pid, a.application_name, a.usename
+      FROM pg_catalog.pg_locks AS l
+      JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
+     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+       AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+       AND (l.classid::bigint << 32 | l.objid::bigint)
+           = hashtextextended(CAST(:key AS text), 0)
+    """
+)

@@ -1,0 +1,253 @@
+"""Running revisions: one revision, one transaction, and again from a clean start after a lock
+timeout."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from alembic.runtime.migration import MigrationContext, RevisionStep
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import DBAPIError
+
+from alembic_safe.errors import (
+    ConnectionLost,
+    HalfApplied,
+    Interrupted,
+    InvalidRevision,
+    MissingPrivilege,
+)
+from alembic_safe.lines import Line, marks_of
+from alembic_safe.runtime.execution import (
+    EXECUTOR_OPTION,
+    Executor,
+    connection_of,
+)
+from alembic_safe.runtime.ledger import Ledger
+from alembic_safe.runtime.locking import (
+    INSUFFICIENT_PRIVILEGE,
+    RETRIED,
+    Patience,
+    server_message,
+    sqlstate,
+)
+from alembic_safe.runtime.sessions import SessionSettings
+
+if TYPE_CHECKING:
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import Script
+
+log = logging.getLogger("alembic.safe")
+
+_TRANSACTION_CONTROL = re.compile(r"\s*(commit|end|rollback(?!\s+to))\b", re.IGNORECASE)
+
+
+@dataclass
+class StepRunner:
+    """Runs revisions of either line through Alembic.
+
+    Args:
+        environment: the Alembic environment; each attempt configures it anew, because a migration
+            context remembers what an attempt did that was rolled back (ENUM types, for one).
+        options: what the user passed to `context.configure()`.
+        connection: the migration's connection, in no transaction.
+        ledger: where each step is written down.
+        patience: the time that the run has for taking locks.
+        session: the session's settings before the run.
+        arguments: what is passed to each `upgrade()` and `downgrade()`.
+    """
+
+    environment: EnvironmentContext
+    options: dict[str, Any]
+    connection: Connection
+    ledger: Ledger
+    patience: Patience
+    session: SessionSettings
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, line: Line, scripts: Sequence[Script], *, is_upgrade: bool) -> None:
+        """Run revisions of one line, in the order given.
+
+        Raises:
+            LockNotAcquired: a lock was not to be had within the deadline; the database is in the
+                state before that revision, or after the last statement of a revision whose
+                statements commit one by one.
+            HalfApplied: a revision committed a part of its work and failed.
+            MissingPrivilege, ConnectionLost, Interrupted: as they say.
+        """
+        pending = deque(scripts)
+        attempt = 1
+        while pending:
+            script = pending[0]
+            began = self.patience.clock()
+            watch = _Watch()
+            try:
+                with watch.commits_of(self.connection):
+                    self._attempt(line, pending, is_upgrade, attempt, watch)
+            except DBAPIError as error:
+                failed = pending[0]
+                attempt = attempt + 1 if failed is script else 2
+                self._recover(failed, watch, error, attempt - 1, began)
+            except KeyboardInterrupt:
+                self._abandon()
+                if self.environment.config.cmd_opts is None:
+                    raise
+                raise Interrupted(f"revision {pending[0].revision}") from None
+            else:
+                attempt = 1
+
+    def _attempt(
+        self,
+        line: Line,
+        pending: deque[Script],
+        is_upgrade: bool,
+        attempt: int,
+        watch: _Watch,
+    ) -> None:
+        def steps(heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
+            for place, script in enumerate(list(pending)):
+                watch.committed = False
+                yield self._step(line, script, is_upgrade, attempt if place == 0 else 1, watch)
+                # Alembic asks for the next step once this one is committed. A revision that
+                # committed by itself leaves the stamp in a transaction of its own.
+                if self.connection.in_transaction():
+                    self.connection.commit()
+                pending.popleft()
+
+        self.configure(line, fn=steps)
+        self.environment.run_migrations(**self.arguments)
+
+    def configure(self, line: Line, **options: Any) -> MigrationContext:
+        """Give the environment a new migration context for one of the lines."""
+        self.environment.configure(
+            connection=self.connection,
+            **{
+                **self.options,
+                "script": line.scripts,
+                "version_table": line.version_table.name,
+                "version_table_schema": line.version_table.schema,
+                "transaction_per_migration": True,
+                **options,
+            },
+        )
+        return self.environment.get_context()
+
+    def _step(
+        self, line: Line, script: Script, is_upgrade: bool, attempt: int, watch: _Watch
+    ) -> RevisionStep:
+        marks = marks_of(script)
+        step = _revision_step(line, script, is_upgrade)
+        context = self.environment.get_context()
+        context.opts[EXECUTOR_OPTION] = Executor(self.patience, script.revision)
+        write_down = functools.partial(
+            self.ledger.note_step,
+            self.connection,
+            event="upgrade" if is_upgrade else "downgrade",
+            line=line.name.value,
+            revision=script.revision,
+            phase=marks.phase.value if marks.phase is not None else None,
+            release=self.patience.settings.release,
+            attempts=attempt,
+        )
+        run = self._transactional if marks.transactional else self._statement_by_statement
+        step.migration_fn = functools.partial(run, context, step.migration_fn, write_down, watch)
+        # Alembic logs the function's name.
+        step.migration_fn.__name__ = "upgrade" if is_upgrade else "downgrade"
+        return step
+
+    def _transactional(
+        self,
+        context: MigrationContext,
+        migrate: Callable[..., None],
+        write_down: Callable[[], None],
+        watch: _Watch,
+        **arguments: Any,
+    ) -> None:
+        self.session.begin_step(self.connection, self.patience.settings.lock_timeout)
+        write_down()
+        watch.committed = False
+        migrate(**arguments)
+
+    def _statement_by_statement(
+        self,
+        context: MigrationContext,
+        migrate: Callable[..., None],
+        write_down: Callable[[], None],
+        watch: _Watch,
+        **arguments: Any,
+    ) -> None:
+        with context.autocommit_block():
+            connection = connection_of(context)
+            # For plain operations, should a person have added some.
+            self.session.restore(connection, self.patience.settings.lock_timeout)
+            try:
+                migrate(**arguments)
+            finally:
+                if not connection.invalidated:
+                    self.session.restore(connection)
+        write_down()
+
+    def _recover(
+        self, script: Script, watch: _Watch, error: DBAPIError, attempt: int, began: float
+    ) -> None:
+        """Get ready for another attempt, or raise what the user should see."""
+        if error.connection_invalidated:
+            raise ConnectionLost(script.revision, server_message(error)) from error
+        self._abandon()
+        code = sqlstate(error)
+        if code == INSUFFICIENT_PRIVILEGE:
+            raise MissingPrivilege(f"Revision {script.revision}", server_message(error)) from error
+        if code not in RETRIED:
+            raise error
+        if watch.committed:
+            raise HalfApplied(script.revision, script.path, server_message(error)) from error
+        executor = Executor(self.patience, script.revision)
+        executor.wait(self.connection, error.statement or "", None, attempt, began, error)
+        self.connection.rollback()
+
+    def _abandon(self) -> None:
+        if not self.connection.closed and not self.connection.invalidated:
+            self.connection.rollback()
+
+
+@dataclass
+class _Watch:
+    """Notices that a revision commits before it has ended.
+
+    Such a revision is not repeated: its first part would be done twice.
+    """
+
+    committed: bool = False
+
+    @contextmanager
+    def commits_of(self, connection: Connection) -> Iterator[None]:
+        def on_commit(_connection: Connection) -> None:
+            self.committed = True
+
+        def on_statement(
+            _connection: Connection, _cursor: Any, statement: str, *_details: Any
+        ) -> None:
+            if _TRANSACTION_CONTROL.match(statement):
+                self.committed = True
+
+        listeners = (("commit", on_commit), ("before_cursor_execute", on_statement))
+        for name, listener in listeners:
+            event.listen(connection, name, listener)
+        try:
+            yield
+        finally:
+            for name, listener in listeners:
+                event.remove(connection, name, listener)
+
+
+def _revision_step(line: Line, script: Script, is_upgrade: bool) -> RevisionStep:
+    try:
+        return RevisionStep(line.scripts.revision_map, script, is_upgrade)
+    except AttributeError as error:
+        raise InvalidRevision(script.path, f"it has no function: {error}") from None
