@@ -1,0 +1,1 @@
+"""`revision --autogenerate`: model diff -> recipe -> plan -> revisions."""

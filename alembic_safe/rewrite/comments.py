@@ -1,0 +1,40 @@
+"""A comment in a revision file, as an operation that does nothing."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from alembic.autogenerate.render import renderers
+from alembic.operations import MigrateOperation
+
+from alembic_safe.operations.source import LINE_LENGTH
+
+if TYPE_CHECKING:
+    from alembic.autogenerate.api import AutogenContext
+
+_ROOM = LINE_LENGTH - len("    # ")
+
+
+class CommentOp(MigrateOperation):
+    """Lines behind `#`, in front of the operation that they are about.
+
+    Args:
+        text: what to say; it is wrapped.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def reverse(self) -> CommentOp:
+        """Return the comment itself."""
+        return self
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """Return the comment as a diff shows it."""
+        return ("comment", self.text)
+
+
+@renderers.dispatch_for(CommentOp)
+def _render(_autogen_context: AutogenContext, operation: CommentOp) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(operation.text, _ROOM)]

@@ -1,0 +1,317 @@
+"""What hangs on a renamed column and is built again on its new name, by definition."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from alembic.operations import MigrateOperation, ops
+
+from alembic_safe.errors import CannotRewrite
+from alembic_safe.operations import (
+    AddUniqueConstraintUsingIndexOp,
+    CreateCheckConstraintNotValidOp,
+    CreateForeignKeyNotValidOp,
+    CreateIndexConcurrentlyOp,
+    DropConstraintIfExistsOp,
+    RenameConstraintOp,
+    RenameIndexOp,
+    ValidateConstraintOp,
+)
+from alembic_safe.postgres.catalog import ConstraintInfo, IndexInfo, TableInfo
+from alembic_safe.postgres.expressions import (
+    index_body,
+    rename_column_in_constraint,
+    rename_column_in_index,
+)
+from alembic_safe.postgres.identifiers import QualifiedName, derived_name
+from alembic_safe.rewrite.recipes.foreign_keys import not_valid_key
+from alembic_safe.rewrite.recipes.indexes import concurrently, refuse_partitioned
+from alembic_safe.rewrite.recipes.surroundings import Surroundings
+from alembic_safe.rewrite.renames import RenameColumnOp
+
+Operations = tuple[MigrateOperation, ...]
+
+
+@dataclass(frozen=True)
+class Carried:
+    """The operations for what hangs on the column, by the place where they run.
+
+    An object that keeps its name is built under a passing name, and takes its own when the old
+    one has gone with the old column.
+
+    Args:
+        build: upgrade of migrate, after the data is there.
+        unbuild: downgrade of migrate.
+        drop_old_indexes: upgrade of contract, before the old column goes.
+        take_names: upgrade of contract, after the old column went.
+        give_names_back: downgrade of contract, before the old objects come back.
+        build_old: downgrade of contract, after the old column has its data.
+        indexes: what has to be valid before contract.
+        constraints: what has to be validated before contract.
+        touches: names of the objects.
+    """
+
+    build: Operations = ()
+    unbuild: Operations = ()
+    drop_old_indexes: Operations = ()
+    take_names: Operations = ()
+    give_names_back: Operations = ()
+    build_old: Operations = ()
+    indexes: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    touches: tuple[str, ...] = ()
+
+    def __add__(self, other: Carried) -> Carried:
+        return Carried(
+            *(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__)
+        )
+
+
+def carried_over(
+    rename: RenameColumnOp,
+    info: TableInfo,
+    diff: list[MigrateOperation],
+    surroundings: Surroundings,
+) -> Carried:
+    """Return what is carried over. Operations of the diff that only follow from the rename are
+    taken out of it: they are part of the sequence now."""
+    carrier = _Carrier(rename.table, rename.old.name, rename.new.name, info, diff, surroundings)
+    carried = Carried()
+    for index in info.indexes_on(rename.old.name):
+        if index.constraint is None and index.parent is None:
+            carried += carrier.index(index)
+    for constraint in info.constraints_on(rename.old.name):
+        if constraint.type == "u":
+            carried += carrier.unique_constraint(constraint)
+        elif constraint.type == "c":
+            carried += carrier.check_constraint(constraint)
+        elif constraint.type == "f":
+            carried += carrier.foreign_key(constraint)
+    return carried
+
+
+_Found = TypeVar(
+    "_Found", ops.CreateIndexOp, ops.DropIndexOp, ops.CreateUniqueConstraintOp, ops.DropConstraintOp
+)
+_Dropped = TypeVar("_Dropped", ops.DropIndexOp, ops.DropConstraintOp)
+
+
+@dataclass(frozen=True)
+class _Carrier:
+    table: QualifiedName
+    old: str
+    new: str
+    info: TableInfo
+    diff: list[MigrateOperation]
+    surroundings: Surroundings
+
+    def index(self, index: IndexInfo) -> Carried:
+        refuse_partitioned(self.table, self.surroundings, f"index {index.name}")
+        old = self._concurrent(index.name, index.is_unique, index_body(index.definition))
+        going = Carried(
+            drop_old_indexes=(old.reverse(),),
+            build_old=(old,),
+            touches=(f"index {index.name}",),
+        )
+        is_dropped = self._is_dropped(ops.DropIndexOp, "index_name", index.name)
+        new = self._new_index(index, must_be_modelled=is_dropped)
+        if new is None:
+            return going
+        keeps_name = new.index_name == index.name
+        if keeps_name:
+            new.index_name = _passing_name(index.name)
+        going = replace(
+            going,
+            build=(new,),
+            unbuild=(new.reverse(),),
+            indexes=(new.index_name,),
+        )
+        if not keeps_name:
+            return going
+        rename = RenameIndexOp(new.index_name, index.name, self.table.name, self.table.schema)
+        return replace(going, take_names=(rename,), give_names_back=(rename.reverse(),))
+
+    def _new_index(
+        self, index: IndexInfo, *, must_be_modelled: bool
+    ) -> CreateIndexConcurrentlyOp | None:
+        """Return the index on the new column: the models' where they have one, otherwise a copy;
+        None where the models drop it."""
+        for operation in self._of(ops.CreateIndexOp):
+            columns = {column.name for column in operation.to_index().columns}
+            same_columns = self._as_old(columns) == index.columns
+            same_kind = same_columns and bool(operation.unique) == index.is_unique
+            if operation.index_name == index.name or same_kind:
+                self.diff.remove(operation)
+                return concurrently(operation, self.surroundings)
+        if must_be_modelled:
+            return None
+        body = rename_column_in_index(index.definition, self.old, self.new)
+        return self._concurrent(index.name, index.is_unique, body)
+
+    def unique_constraint(self, constraint: ConstraintInfo) -> Carried:
+        is_dropped = self._is_dropped(ops.DropConstraintOp, "constraint_name", constraint.name)
+        created = self._created_unique(constraint)
+        if is_dropped and created is None:
+            return Carried(touches=(f"constraint {constraint.name}",))
+        refuse_partitioned(self.table, self.surroundings, f"constraint {constraint.name}")
+        final = str(created.constraint_name) if created is not None else constraint.name
+        own = next(i for i in self.info.indexes if i.constraint == constraint.name)
+        options = _deferrable(constraint)
+        passing = _passing_name(final)
+        new_index = self._concurrent(
+            passing, True, rename_column_in_index(own.definition, self.old, self.new)
+        )
+        old_index = self._concurrent(
+            derived_name("alembic_safe_old", constraint.name), True, index_body(own.definition)
+        )
+        table, schema = self.table.name, self.table.schema
+        new_key = AddUniqueConstraintUsingIndexOp(final, table, passing, options, schema)
+        old_key = AddUniqueConstraintUsingIndexOp(
+            constraint.name, table, old_index.index_name, options, schema
+        )
+        return Carried(
+            build=(new_index,),
+            unbuild=(new_index.reverse(),),
+            take_names=(new_key,),
+            # The plain index is back before the constraint goes: no duplicate slips in between.
+            give_names_back=(new_index, new_key.reverse()),
+            build_old=(old_index, old_key),
+            indexes=(passing,),
+            touches=(f"constraint {constraint.name}",),
+        )
+
+    def check_constraint(self, constraint: ConstraintInfo) -> Carried:
+        definition = rename_column_in_constraint(constraint.definition, self.old, self.new)
+        passing = _passing_name(constraint.name)
+        return self._constraint(
+            constraint,
+            self._check(passing, definition),
+            self._check(constraint.name, constraint.definition),
+            passing,
+            constraint.name,
+        )
+
+    def foreign_key(self, constraint: ConstraintInfo) -> Carried:
+        is_dropped = self._is_dropped(ops.DropConstraintOp, "constraint_name", constraint.name)
+        created = self._created_key(constraint)
+        old = self._key(constraint, constraint.key_columns)
+        if created is not None:
+            new = not_valid_key(created, self.table)
+        elif is_dropped:
+            return Carried(touches=(f"constraint {constraint.name}",))
+        else:
+            new = self._key(constraint, tuple(self._as_new(constraint.key_columns)))
+        final = new.constraint_name
+        if final == constraint.name:
+            new.constraint_name = _passing_name(final)
+        return self._constraint(constraint, new, old, new.constraint_name, final)
+
+    def _constraint(
+        self,
+        constraint: ConstraintInfo,
+        new: CreateCheckConstraintNotValidOp | CreateForeignKeyNotValidOp,
+        old: CreateCheckConstraintNotValidOp | CreateForeignKeyNotValidOp,
+        built_as: str,
+        final: str,
+    ) -> Carried:
+        table, schema = self.table.name, self.table.schema
+        validated = constraint.is_validated
+        carried = Carried(
+            build=(new, *([ValidateConstraintOp(built_as, table, schema)] if validated else [])),
+            unbuild=(DropConstraintIfExistsOp(built_as, table, schema),),
+            build_old=(
+                old,
+                *([ValidateConstraintOp(constraint.name, table, schema)] if validated else []),
+            ),
+            constraints=(built_as,) if validated else (),
+            touches=(f"constraint {constraint.name}",),
+        )
+        if built_as == final:
+            return carried
+        rename = RenameConstraintOp(built_as, final, table, schema)
+        return replace(carried, take_names=(rename,), give_names_back=(rename.reverse(),))
+
+    def _concurrent(self, name: str, unique: bool, body: str) -> CreateIndexConcurrentlyOp:
+        return CreateIndexConcurrentlyOp(
+            name, self.table.name, unique=unique, definition=body, schema=self.table.schema
+        )
+
+    def _check(self, name: str, definition: str) -> CreateCheckConstraintNotValidOp:
+        match = re.fullmatch(r"CHECK \((.*)\)(?: NOT VALID)?", definition, re.DOTALL)
+        if match is None:
+            raise CannotRewrite(
+                f"Constraint {name} of {self.table} is {definition!r}, which cannot be carried "
+                "over. Drop it first, in a revision of its own. No file was written."
+            )
+        return CreateCheckConstraintNotValidOp(name, self.table.name, match[1], self.table.schema)
+
+    def _key(
+        self, constraint: ConstraintInfo, columns: Iterable[str]
+    ) -> CreateForeignKeyNotValidOp:
+        referenced = constraint.referenced_table or self.table
+        options = re.sub(r"^.*?REFERENCES .*?\)|NOT VALID$", "", constraint.definition).strip()
+        return CreateForeignKeyNotValidOp(
+            constraint.name,
+            self.table.name,
+            referenced.name,
+            list(columns),
+            list(constraint.referenced_columns),
+            options=options,
+            source_schema=self.table.schema,
+            referent_schema=referenced.schema,
+        )
+
+    def _created_unique(self, constraint: ConstraintInfo) -> ops.CreateUniqueConstraintOp | None:
+        for operation in self._of(ops.CreateUniqueConstraintOp):
+            columns = [getattr(column, "name", column) for column in operation.columns]
+            if tuple(columns) == tuple(self._as_new(constraint.key_columns)):
+                self.diff.remove(operation)
+                return operation
+        return None
+
+    def _created_key(self, constraint: ConstraintInfo) -> ops.CreateForeignKeyOp | None:
+        for operation in self.diff:
+            if (
+                isinstance(operation, ops.CreateForeignKeyOp)
+                and operation.source_table == self.table.name
+                and operation.kw.get("source_schema") == self.table.schema
+                and list(operation.local_cols) == self._as_new(constraint.key_columns)
+            ):
+                self.diff.remove(operation)
+                return operation
+        return None
+
+    def _of(self, kind: type[_Found]) -> list[_Found]:
+        return [
+            operation
+            for operation in self.diff
+            if isinstance(operation, kind)
+            and QualifiedName(operation.table_name or "", operation.schema) == self.table
+        ]
+
+    def _is_dropped(self, kind: type[_Dropped], attribute: str, name: str) -> bool:
+        """Return whether the diff drops an object; it is taken out, as the column takes it."""
+        for operation in self._of(kind):
+            if getattr(operation, attribute) == name:
+                self.diff.remove(operation)
+                return True
+        return False
+
+    def _as_new(self, columns: Iterable[str]) -> list[str]:
+        return [self.new if column == self.old else column for column in columns]
+
+    def _as_old(self, columns: Iterable[str]) -> set[str]:
+        return {self.old if column == self.new else column for column in columns}
+
+
+def _passing_name(name: str) -> str:
+    return derived_name("alembic_safe_new", name)
+
+
+def _deferrable(constraint: ConstraintInfo) -> str:
+    if not constraint.deferrable:
+        return ""
+    return "DEFERRABLE INITIALLY DEFERRED" if constraint.initially_deferred else "DEFERRABLE"

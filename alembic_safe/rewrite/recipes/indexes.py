@@ -1,0 +1,124 @@
+"""Create and drop an index."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic.operations import ops
+from sqlalchemy.schema import CreateIndex
+
+from alembic_safe.errors import CannotRewrite
+from alembic_safe.operations import CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
+from alembic_safe.phases import Phase
+from alembic_safe.postgres.expressions import index_body
+from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.rewrite.plan import Plan, Step
+from alembic_safe.rewrite.recipes.surroundings import Surroundings
+
+_IGNORED = frozenset({"postgresql_concurrently", "if_not_exists"})
+"""Options that say how the index is built, not what it is."""
+
+
+def create_index(operation: ops.CreateIndexOp, surroundings: Surroundings) -> Plan:
+    """M: build it beside the traffic. A unique one may fail the old release's writes, so that it
+    belongs into C, unless its columns are new."""
+    table = QualifiedName(operation.table_name, operation.schema)
+    if table in surroundings.new_tables:
+        return (plain_on_new_table(operation, table),)
+    refuse_partitioned(table, surroundings, f"index {operation.index_name}")
+    concurrent = concurrently(operation, surroundings)
+    tightens = concurrent.unique and not _only_new_columns(operation, table, surroundings)
+    return (
+        Step(
+            phase=Phase.CONTRACT if tightens else Phase.MIGRATE,
+            table=table,
+            upgrade=(concurrent,),
+            downgrade=(concurrent.reverse(),),
+            says=f"Builds index {concurrent.index_name} on {table} while the table is in use.",
+            requires=(
+                f"{table} has no duplicates in the columns of {concurrent.index_name}."
+                if concurrent.unique
+                else ""
+            ),
+            touches=(
+                f"index {concurrent.index_name}",
+                *(f"column {table}.{column}" for column in _columns(operation)),
+            ),
+        ),
+    )
+
+
+def drop_index(operation: ops.DropIndexOp, surroundings: Surroundings) -> Plan:
+    """C: the queries of the old release may rely on it for their speed."""
+    table = QualifiedName(operation.table_name or "", operation.schema)
+    refuse_partitioned(table, surroundings, f"index {operation.index_name}")
+    drop = dropped_concurrently(str(operation.index_name), table, surroundings)
+    return (
+        Step(
+            phase=Phase.CONTRACT,
+            table=table,
+            upgrade=(drop,),
+            downgrade=(drop.reverse(),),
+            says=f"Drops index {drop.index_name} of {table} while the table is in use.",
+            touches=(f"index {drop.index_name}",),
+        ),
+    )
+
+
+def concurrently(
+    operation: ops.CreateIndexOp, surroundings: Surroundings
+) -> CreateIndexConcurrentlyOp:
+    """Return the concurrent form of an index of the models."""
+    index = operation.to_index()
+    options = {name for name, value in operation.kw.items() if value and name not in _IGNORED}
+    is_plain = not options and all(isinstance(part, sa.Column) for part in index.expressions)
+    return CreateIndexConcurrentlyOp(
+        str(operation.index_name),
+        operation.table_name,
+        [column.name for column in index.columns] if is_plain else (),
+        unique=bool(operation.unique),
+        definition=None if is_plain else index_body(surroundings.compile_sql(CreateIndex(index))),
+        schema=operation.schema,
+    )
+
+
+def dropped_concurrently(
+    name: str, table: QualifiedName, surroundings: Surroundings
+) -> DropIndexConcurrentlyOp:
+    """Return the concurrent drop of an index; its way back comes from the catalog."""
+    info = next((i for i in surroundings.table(table).indexes if i.name == name), None)
+    if info is None:
+        return DropIndexConcurrentlyOp(name, table.name, schema=table.schema)
+    return DropIndexConcurrentlyOp(
+        name,
+        table.name,
+        unique=info.is_unique,
+        definition=index_body(info.definition),
+        schema=table.schema,
+    )
+
+
+def plain_on_new_table(operation: ops.MigrateOperation, table: QualifiedName) -> Step:
+    """Return the step for an operation on a table that the same sequence creates: nobody uses
+    it yet, so that nothing can wait. It goes with its table."""
+    return Step(Phase.EXPAND, table, (operation,), (), says="")
+
+
+def refuse_partitioned(table: QualifiedName, surroundings: Surroundings, what: str) -> None:
+    """Raise for an index of a partitioned table, which PostgreSQL cannot build concurrently."""
+    if surroundings.table(table).kind == "p":
+        raise CannotRewrite(
+            f"{what} on {table}: the table is partitioned, and PostgreSQL has no concurrent form "
+            "for that. Build the index with ON ONLY on the parent and concurrently on each "
+            "partition, attach them, and leave it out of this revision. No file was written."
+        )
+
+
+def _only_new_columns(
+    operation: ops.CreateIndexOp, table: QualifiedName, surroundings: Surroundings
+) -> bool:
+    columns = _columns(operation)
+    return bool(columns) and all((table, name) in surroundings.new_columns for name in columns)
+
+
+def _columns(operation: ops.CreateIndexOp) -> list[str]:
+    return [column.name for column in operation.to_index().columns]

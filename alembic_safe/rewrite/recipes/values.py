@@ -1,0 +1,64 @@
+"""The value for rows that lack one, as the models tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from alembic_safe.errors import ValueNeeded
+from alembic_safe.hints import FILLED_WITH, hint
+from alembic_safe.postgres.expressions import check_expression
+from alembic_safe.rewrite.recipes.surroundings import CompileSQL
+
+_SCALARS: Sequence[type] = (str, bytes, bool, int, float)
+
+
+def fill_value(column: sa.Column[object], compile_sql: CompileSQL) -> str | None:
+    """Return the SQL of the value for rows that lack one; None where the models tell none.
+
+    It is the hint `filled_with`, the server default, or a Python default that is a constant or a
+    SQL expression, whichever comes first. A Python function is not called: it may well give each
+    row another value.
+
+    Raises:
+        ValueNeeded: the hint is not an SQL expression.
+    """
+    expression = hint(column.info, FILLED_WITH)
+    if expression is not None:
+        try:
+            check_expression(expression)
+        except ValueError as error:
+            raise ValueNeeded(
+                f"filled_with({expression!r}) of column {column} is not an SQL expression: {error}."
+                " Correct it in the model, then run the same command again. No file was written."
+            ) from None
+        return expression
+    if column.server_default is not None:
+        return server_default_sql(column, compile_sql)
+    return _python_default(column, compile_sql)
+
+
+def server_default_sql(column: sa.Column[object], compile_sql: CompileSQL) -> str | None:
+    """Return the SQL of a column's server default; None where it has none or it is generated."""
+    default = column.server_default
+    if not isinstance(default, sa.DefaultClause):
+        return None
+    if isinstance(default.arg, str):
+        return compile_sql(sa.literal(default.arg, sa.Text()))
+    return compile_sql(default.arg)
+
+
+def _python_default(column: sa.Column[object], compile_sql: CompileSQL) -> str | None:
+    default = column.default
+    if default is None:
+        return None
+    value = getattr(default, "arg", None)
+    if isinstance(value, sa.ClauseElement):
+        return compile_sql(value)
+    if not default.is_scalar or value is None:
+        return None
+    try:
+        return compile_sql(sa.literal(value, column.type))
+    except (sa.exc.CompileError, NotImplementedError):
+        return None
