@@ -4,6 +4,7 @@ Importing the package registers its operations with Alembic.
 """
 
 import alembic_safe.backfill.engine
+import alembic_safe.connecting
 import alembic_safe.runtime.execution
 import alembic_safe.runtime.verification  # noqa: F401
 from alembic_safe.configuration import configure

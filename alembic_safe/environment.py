@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alembic_safe.alembic_private import command_of
@@ -11,7 +12,21 @@ if TYPE_CHECKING:
     from alembic_safe.runtime.runner import Runner
 
 CONTRACT_COMMAND_OPTION = "alembic_safe_contract"
-"""Set by `alembic-safe contract`: the contract revisions to apply, none for all."""
+"""Where `alembic-safe contract` leaves its request."""
+
+
+@dataclass
+class ContractRequest:
+    """What `alembic-safe contract` asks for.
+
+    Args:
+        revisions: contract revisions, or the beginnings of their identifiers; none for all.
+        handled: whether `env.py` has passed it on to this package.
+    """
+
+    revisions: tuple[str, ...]
+    handled: bool = False
+
 
 _READING_COMMANDS = frozenset({"current", "history", "show", "heads", "branches", "merge"})
 _COMPARING_COMMANDS = frozenset({"revision", "check"})
@@ -36,6 +51,9 @@ def run_migrations(context: Any, **arguments: Any) -> None:
 
     migration_context = context.get_context()
     command = command_of(migration_context)
+    request = migration_context.opts.get(CONTRACT_COMMAND_OPTION)
+    if isinstance(request, ContractRequest):
+        request.handled = True
     settings = settings_of(migration_context)
     if migration_context.dialect.name != "postgresql" or command in _READING_COMMANDS:
         _run_plainly(context, arguments)
@@ -47,8 +65,8 @@ def run_migrations(context: Any, **arguments: Any) -> None:
     runner = Runner(environment, migration_context, settings, arguments)
     if command in _COMPARING_COMMANDS:
         _compare(context, runner, command, arguments)
-    elif CONTRACT_COMMAND_OPTION in migration_context.opts:
-        runner.contract_now(migration_context.opts[CONTRACT_COMMAND_OPTION])
+    elif isinstance(request, ContractRequest):
+        runner.contract_now(request.revisions)
     else:
         runner.migrate()
 

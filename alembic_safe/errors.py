@@ -170,3 +170,13 @@ class RunnerMissing(SafetyError):
             "`alembic_safe.run_migrations(context)` in place of `with context.begin_transaction():"
             " context.run_migrations()`."
         )
+
+
+class UnknownContract(SafetyError):
+    """No contract revision, or more than one, goes by the name that was given."""
+
+    def __init__(self, name: str, known: str) -> None:
+        super().__init__(
+            f"{name!r} does not name one contract revision. There are: {known}. Give the "
+            "identifier, or enough of its beginning. Nothing was applied."
+        )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
 MAX_IDENTIFIER_BYTES = 63
 """NAMEDATALEN - 1 (PostgreSQL documentation, 4.1.1 Identifiers and Key Words)."""
@@ -20,10 +21,8 @@ def quote(name: str) -> str:
 
 def readable(name: str) -> str:
     """Return `name` as an SQL identifier, in quotes only where it needs them."""
-    return _PREPARER.quote(name)
-
-
-_PREPARER = postgresql.dialect().identifier_preparer
+    is_plain = re.fullmatch(r"[a-z_][a-z0-9_]*", name) and name not in RESERVED_WORDS
+    return name if is_plain else quote(name)
 
 
 def literal(text: str) -> str:

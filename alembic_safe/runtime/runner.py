@@ -23,6 +23,7 @@ from alembic_safe.errors import (
     ExternalTransaction,
     InvalidRevision,
     MissingPrivilege,
+    UnknownContract,
 )
 from alembic_safe.lines import (
     Line,
@@ -284,9 +285,8 @@ class Runner:
     def _contract_named(self, name: str) -> str:
         matches = [c.revision for c in self.contracts if c.revision.startswith(name)]
         if len(matches) != 1:
-            known = ", ".join(contract.revision for contract in self.contracts) or "none"
-            problem = "is not a contract revision" if not matches else "is ambiguous"
-            raise InvalidRevision(name, f"it {problem}; there are: {known}")
+            known = ", ".join(f"{c.revision} ({c.doc})" for c in self.contracts) or "none"
+            raise UnknownContract(name, known)
         return matches[0]
 
     def _stamp(self, steps: Sequence[StampStep]) -> None:
