@@ -102,7 +102,8 @@ def _read_project_file(path: Path | None) -> Mapping[str, Any]:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise SettingError("tool.alembic_safe", str(path), f"not a TOML file: {error}") from None
-    table = document.get("tool", {}).get("alembic_safe", {})
+    tools = document.get("tool", {})
+    table = tools.get("alembic_safe", {}) if isinstance(tools, dict) else None
     if not isinstance(table, dict):
         raise SettingError("tool.alembic_safe", str(path), "it has to be a table")
     return table

@@ -23,7 +23,7 @@ from alembic_safe.runtime.locking import (
     server_message,
     sqlstate,
 )
-from alembic_safe.runtime.sessions import execute_sql, query_scalar
+from alembic_safe.runtime.sessions import execute_sql, milliseconds, query_scalar
 from alembic_safe.settings import Settings
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Executor:
     def _timeouts(self, connection: Connection, statement: Statement) -> Iterator[None]:
         lock_timeout = "0"
         if statement.wait is Wait.SHORT:
-            lock_timeout = f"{round(self.settings.lock_timeout * 1000)}ms"
+            lock_timeout = milliseconds(self.settings.lock_timeout)
         if statement.transactional:
             with transaction(connection):
                 _set_timeouts(connection, lock_timeout, statement.wait, is_local=True)
@@ -194,7 +194,7 @@ class Executor:
                 output(f"{sql};\n")
             return
         lock_timeout = self.settings.lock_timeout if statement.wait is Wait.SHORT else 0.0
-        timeout = f"lock_timeout = '{round(lock_timeout * 1000)}ms'"
+        timeout = f"lock_timeout = '{milliseconds(lock_timeout)}'"
         with _outside_transaction(context):
             if statement.leftover is not None:
                 output(f"-- If an earlier attempt failed: {statement.leftover.sql[0]};")

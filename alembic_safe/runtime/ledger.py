@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, text
 
-from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.identifiers import QualifiedName, literal
 from alembic_safe.runtime.gate import Applied
-from alembic_safe.runtime.sessions import query_scalar
+from alembic_safe.runtime.sessions import execute_sql, query_scalar
 
 LEDGER_TABLE = "alembic_safe_ledger"
 
@@ -90,6 +89,7 @@ class Ledger:
         phase: str | None,
         release: str | None,
         attempts: int,
+        beside: str = "SELECT",
     ) -> None:
         """Write down one step, in the transaction that does it.
 
@@ -100,23 +100,13 @@ class Ledger:
             phase: its phase, if it has one.
             release: the release that runs it, if one was given.
             attempts: how often it was tried, this time included.
+            beside: a query of one row to run in the same round trip, before anything is locked.
         """
-        connection.execute(
-            self._insert,
-            {
-                "event": event,
-                "line": line,
-                "revision": revision,
-                "phase": phase,
-                "release": release,
-                "attempts": attempts,
-            },
-        )
-
-    @cached_property
-    def _insert(self) -> TextClause:
-        return text(
-            f"INSERT INTO {self.table.sql} (event, line, revision, phase, release, attempts)"
-            " VALUES (CAST(:event AS text), CAST(:line AS text), CAST(:revision AS text),"
-            " CAST(:phase AS text), CAST(:release AS text), CAST(:attempts AS integer))"
+        texts = (event, line, revision, phase, release)
+        values = ", ".join("NULL" if value is None else literal(value) for value in texts)
+        execute_sql(
+            connection,
+            f"WITH beside AS MATERIALIZED ({beside}) INSERT INTO {self.table.sql}"
+            " (event, line, revision, phase, release, attempts)"
+            f" SELECT {values}, {attempts} FROM beside",
         )

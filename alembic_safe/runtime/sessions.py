@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from alembic_safe.errors import UnsupportedServer, UpgradeRunning
-from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.identifiers import QualifiedName, literal
 
 log = logging.getLogger("alembic.safe")
 
@@ -71,16 +71,18 @@ class SessionSettings:
         names = ", ".join(f"current_setting('{name}')" for name in cls.__dataclass_fields__)
         return cls(*connection.execute(text(f"SELECT {names}")).one())
 
-    def begin_step(self, connection: Connection, lock_timeout: float) -> None:
-        """Set what one transaction runs with; to be called before its first lock.
+    def of_step(self, lock_timeout: float) -> str:
+        """Return a query that sets what one transaction runs with; it has to come before the
+        transaction's first lock.
 
         Args:
-            connection: it is in the step's transaction.
             lock_timeout: seconds.
         """
-        connection.execute(
-            _BEGIN_STEP, {**self.__dict__, "lock_timeout": f"{round(lock_timeout * 1000)}ms"}
+        others = ", ".join(
+            f"set_config('{name}', {literal(getattr(self, name))}, false)" for name in _OTHERS
         )
+        timeout = literal(milliseconds(lock_timeout))
+        return f"SELECT set_config('lock_timeout', {timeout}, true), {others}"
 
     def restore(self, connection: Connection, lock_timeout: float | None = None) -> None:
         """Put the session's settings back.
@@ -91,18 +93,19 @@ class SessionSettings:
         """
         values = dict(self.__dict__)
         if lock_timeout is not None:
-            values["lock_timeout"] = f"{round(lock_timeout * 1000)}ms"
-        connection.execute(_RESTORE, values)
+            values["lock_timeout"] = milliseconds(lock_timeout)
+        settings = ", ".join(
+            f"set_config('{name}', {literal(value)}, false)" for name, value in values.items()
+        )
+        execute_sql(connection, f"SELECT {settings}")
 
 
-_OTHERS = ", ".join(
-    f"set_config('{name}', CAST(:{name} AS text), false)"
-    for name in ("statement_timeout", "idle_in_transaction_session_timeout", "search_path")
-)
-_BEGIN_STEP = text(
-    f"SELECT {_OTHERS}, set_config('lock_timeout', CAST(:lock_timeout AS text), true)"
-)
-_RESTORE = text(f"SELECT {_OTHERS}, set_config('lock_timeout', CAST(:lock_timeout AS text), false)")
+_OTHERS = ("statement_timeout", "idle_in_transaction_session_timeout", "search_path")
+
+
+def milliseconds(seconds: float) -> str:
+    """Return a duration as a PostgreSQL setting takes it."""
+    return f"{round(seconds * 1000)}ms"
 
 
 @contextmanager

@@ -85,7 +85,6 @@ class StepRunner:
         attempt = 1
         while pending:
             script = pending[0]
-            began = self.patience.clock()
             watch = _Watch()
             try:
                 with watch.commits_of(self.connection):
@@ -93,7 +92,7 @@ class StepRunner:
             except DBAPIError as error:
                 failed = pending[0]
                 attempt = attempt + 1 if failed is script else 2
-                self._recover(failed, watch, error, attempt - 1, began)
+                self._recover(failed, watch, error, attempt - 1)
             except KeyboardInterrupt:
                 self._abandon()
                 if self.environment.config.cmd_opts is None:
@@ -112,7 +111,7 @@ class StepRunner:
     ) -> None:
         def steps(heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
             for place, script in enumerate(list(pending)):
-                watch.committed = False
+                watch.committed, watch.began = False, self.patience.clock()
                 yield self._step(line, script, is_upgrade, attempt if place == 0 else 1, watch)
                 # Alembic asks for the next step once this one is committed. A revision that
                 # committed by itself leaves the stamp in a transaction of its own.
@@ -165,12 +164,11 @@ class StepRunner:
         self,
         context: MigrationContext,
         migrate: Callable[..., None],
-        write_down: Callable[[], None],
+        write_down: Callable[..., None],
         watch: _Watch,
         **arguments: Any,
     ) -> None:
-        self.session.begin_step(self.connection, self.patience.settings.lock_timeout)
-        write_down()
+        write_down(beside=self.session.of_step(self.patience.settings.lock_timeout))
         watch.committed = False
         migrate(**arguments)
 
@@ -193,9 +191,7 @@ class StepRunner:
                     self.session.restore(connection)
         write_down()
 
-    def _recover(
-        self, script: Script, watch: _Watch, error: DBAPIError, attempt: int, began: float
-    ) -> None:
+    def _recover(self, script: Script, watch: _Watch, error: DBAPIError, attempt: int) -> None:
         """Get ready for another attempt, or raise what the user should see."""
         if error.connection_invalidated:
             raise ConnectionLost(script.revision, server_message(error)) from error
@@ -208,7 +204,7 @@ class StepRunner:
         if watch.committed:
             raise HalfApplied(script.revision, script.path, server_message(error)) from error
         executor = Executor(self.patience, script.revision)
-        executor.wait(self.connection, error.statement or "", None, attempt, began, error)
+        executor.wait(self.connection, error.statement or "", None, attempt, watch.began, error)
         self.connection.rollback()
 
     def _abandon(self) -> None:
@@ -221,9 +217,14 @@ class _Watch:
     """Notices that a revision commits before it has ended.
 
     Such a revision is not repeated: its first part would be done twice.
+
+    Args:
+        committed: whether the running revision has committed something.
+        began: the patience's clock when the running revision began.
     """
 
     committed: bool = False
+    began: float = 0.0
 
     @contextmanager
     def commits_of(self, connection: Connection) -> Iterator[None]:
