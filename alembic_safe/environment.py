@@ -28,7 +28,8 @@ class ContractRequest:
     handled: bool = False
 
 
-_READING_COMMANDS = frozenset({"current", "history", "show", "heads", "branches", "merge"})
+_PLAIN_COMMANDS = frozenset({"current", "edit", "history", "merge", "show"})
+"""They change nothing in the database, so that there is nothing for the runner to do."""
 _COMPARING_COMMANDS = frozenset({"revision", "check"})
 
 
@@ -55,7 +56,7 @@ def run_migrations(context: Any, **arguments: Any) -> None:
     if isinstance(request, ContractRequest):
         request.handled = True
     settings = settings_of(migration_context)
-    if migration_context.dialect.name != "postgresql" or command in _READING_COMMANDS:
+    if migration_context.dialect.name != "postgresql" or command in _PLAIN_COMMANDS:
         _run_plainly(context, arguments)
         return
     environment = migration_context.environment_context

@@ -10,6 +10,7 @@ A revision file says what it is in module-level values, written through the `imp
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -65,7 +66,7 @@ class Marks:
 
 
 def _tuple_source(values: Sequence[str]) -> str:
-    quoted = [repr(value) for value in values]
+    quoted = [json.dumps(value, ensure_ascii=False) for value in values]
     one_line = "(" + ", ".join(quoted) + ("," if len(quoted) == 1 else "") + ")"
     if len(one_line) <= 70:
         return one_line

@@ -206,7 +206,8 @@ def upgrader(
     server: ScratchServer, folder: Path, env: str, name: str, body: str
 ) -> Callable[[int], float]:
     """Return what measures one upgrade."""
-    return lambda number: upgrade_seconds(server, folder, env, f"{name} {number}", body)
+    database = "".join(letter if letter.isalnum() else "_" for letter in name)
+    return lambda number: upgrade_seconds(server, folder, env, f"{database}_{number}", body)
 
 
 IMPORTS = ("pass", "import alembic", "import alembic_safe")

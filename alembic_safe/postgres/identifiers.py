@@ -13,6 +13,10 @@ MAX_IDENTIFIER_BYTES = 63
 
 _HASH_LENGTH = 8
 
+_KEYWORDS = RESERVED_WORDS | {"collation", "concurrently", "lateral", "system_user", "tablesample"}
+"""SQLAlchemy's list lacks five words that cannot be a column's name without quotes (PostgreSQL
+documentation, appendix C). `system_user` would even be read, as another thing."""
+
 
 def quote(name: str) -> str:
     """Return `name` as a quoted SQL identifier."""
@@ -21,7 +25,7 @@ def quote(name: str) -> str:
 
 def readable(name: str) -> str:
     """Return `name` as an SQL identifier, in quotes only where it needs them."""
-    is_plain = re.fullmatch(r"[a-z_][a-z0-9_]*", name) and name not in RESERVED_WORDS
+    is_plain = re.fullmatch(r"[a-z_][a-z0-9_]*", name) and name not in _KEYWORDS
     return name if is_plain else quote(name)
 
 

@@ -37,9 +37,9 @@ _NOTES = {
         "itself; after a crash the same command continues."
     ),
     Phase.CONTRACT: (
-        "Phase: contract, of {completes}. `alembic upgrade` holds it back until the release that "
-        "needs the old schema is gone. Each operation commits by itself; after a crash the same "
-        "command continues."
+        "Phase: contract; it completes {completes}. `alembic upgrade` holds it back until the "
+        "release that needs the old schema is gone. Each operation commits by itself; after a "
+        "crash the same command continues."
     ),
 }
 

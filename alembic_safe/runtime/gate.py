@@ -79,10 +79,10 @@ def due(contract: Revision, evidence: Evidence, settings: Settings) -> Due | Hel
     The release that still needs the old schema is gone when a release that came after the one
     that applied the completed revision is being deployed.
     """
-    if evidence.untouched or settings.contract == "now":
-        return Due()
     if settings.contract == "hold":
         return Held("contract=hold was asked for")
+    if evidence.untouched or settings.contract == "now":
+        return Due()
     if settings.release is None:
         return Held("no release was given (ALEMBIC_SAFE_RELEASE or -x release=)")
     completed = contract.completes or ""
@@ -229,7 +229,12 @@ def plan_contracts(
         if contract.completes not in evidence.history:
             held.append((contract, Held(f"{contract.completes} is not applied")))
             continue
+        missing = [name for name in contract.depends_on if name not in done]
+        if missing:
+            held.append((contract, Held(f"it builds on {', '.join(missing)}, not applied")))
+            continue
         steps.append(Planned(LineName.CONTRACT, contract.revision, is_upgrade=True))
+        done.add(contract.revision)
     return RunPlan(tuple(steps), tuple(held))
 
 

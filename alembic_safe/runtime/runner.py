@@ -16,7 +16,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from alembic_safe.alembic_private import in_external_transaction
+from alembic_safe.alembic_private import command_of, in_external_transaction
 from alembic_safe.backfill.engine import BACKFILL_TABLE
 from alembic_safe.errors import (
     ContractPending,
@@ -127,22 +127,31 @@ class Runner:
         """Run `upgrade`, `downgrade` or `stamp`, whichever Alembic was asked for."""
         with self._prepared():
             heads = () if self.context.purge else self._heads(self.history)
+            # Loading many files takes a while, in which no transaction should be open.
+            self.connection.commit()
             with _readable_files():
                 steps = list(self.context.opts["fn"](heads, self.context))
             self.connection.commit()
-            if any(isinstance(step, StampStep) for step in steps) or self.context.purge:
-                self._stamp(steps)
-                return
-            scripts = [_script(step) for step in steps]
-            revisions = [described(script) for script in scripts]
-            if any(not step.is_upgrade for step in steps):
-                self._run(plan_downgrade(revisions, self.contracts, self._applied_contracts()))
-                return
-            evidence = self._evidence(heads)
-            plan = plan_upgrade(revisions, self.contracts, evidence, self.settings)
-            self._note_release(evidence)
-            self._run(plan)
-            self._tell_held(plan)
+            match _kind(command_of(self.context), steps):
+                case "stamp":
+                    self._stamp(steps)
+                case "downgrade":
+                    self._downgrade([step.revision for step in steps])
+                case "upgrade":
+                    self._upgrade(heads, [step.revision for step in steps])
+
+    def _upgrade(self, heads: Sequence[str], scripts: Sequence[Script]) -> None:
+        revisions = [described(script) for script in scripts]
+        self._check_needs(scripts, revisions)
+        evidence = self._evidence(heads)
+        plan = plan_upgrade(revisions, self.contracts, evidence, self.settings)
+        self._note_release(evidence)
+        self._run(plan)
+        self._tell_held(plan)
+
+    def _downgrade(self, scripts: Sequence[Script]) -> None:
+        revisions = [described(script) for script in scripts]
+        self._run(plan_downgrade(revisions, self.contracts, self._applied_contracts()))
 
     def contract_now(self, wanted: Collection[str]) -> None:
         """Run `alembic-safe contract`: the wanted contract revisions, or all that can be."""
@@ -164,6 +173,8 @@ class Runner:
         """
         history = self.history.applied(self._heads(self.history))
         done = self._applied_contracts()
+        if not in_external_transaction(self.context):
+            self.connection.rollback()
         pending = [
             contract
             for contract in self.contracts
@@ -218,6 +229,16 @@ class Runner:
             line = self._line(line_name)
             self._steps.run(line, self._scripts(line, group), is_upgrade=is_upgrade)
 
+    def _check_needs(self, scripts: Sequence[Script], revisions: Sequence[Revision]) -> None:
+        known = {contract.revision for contract in self.contracts}
+        for script, revision in zip(scripts, revisions, strict=True):
+            for needed in revision.needs_contract:
+                if needed not in known:
+                    raise InvalidRevision(
+                        script.path,
+                        f"it needs contract revision {needed}, which is not in contracts/",
+                    )
+
     def _line(self, name: LineName) -> Line:
         if name is LineName.HISTORY or self.contract is None:
             return self.history
@@ -239,6 +260,7 @@ class Runner:
         return self.contract.applied(self._heads(self.contract))
 
     def _evidence(self, heads: Sequence[str]) -> Evidence:
+        self.connection.commit()
         history = self.history.applied(heads)
         record = self.ledger.read(self.connection)
         evidence = Evidence(
@@ -327,8 +349,16 @@ class Runner:
             )
 
 
-def _script(step: RevisionStep) -> Script:
-    return step.revision
+def _kind(command: str, steps: Sequence[RevisionStep | StampStep]) -> str:
+    """Return what to do: a command without steps may still be an upgrade that owes contract
+    revisions, and a program may run steps without any command of Alembic's."""
+    if command in ("stamp", "downgrade", "upgrade"):
+        return command
+    if any(isinstance(step, StampStep) for step in steps):
+        return "stamp"
+    if steps:
+        return "upgrade" if steps[0].is_upgrade else "downgrade"
+    return ""
 
 
 def _found(line: Line, revision: str) -> Script:
@@ -347,5 +377,10 @@ def _readable_files() -> Iterator[None]:
         raise
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        path = getattr(error, "filename", None) or (frames[-1].filename if frames else "?")
+        path = (
+            getattr(error, "filename", None)
+            # A module without `upgrade`: the error is raised in Alembic, and names the module.
+            or getattr(getattr(error, "obj", None), "__file__", None)
+            or (frames[-1].filename if frames else "?")
+        )
         raise InvalidRevision(str(path), f"{type(error).__name__}: {error}") from error
