@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -166,6 +166,31 @@ def in_dependency_order(
         placed.append(ready)
         names.add(ready.revision)
     return tuple(placed)
+
+
+def heads_among(names: Collection[str], contracts: Iterable[Revision]) -> list[str]:
+    """Return those of the names that no other of them builds on.
+
+    A version table keeps no more than these: a revision that another depends on is implied by it.
+    """
+    below = {contract.revision: set(contract.depends_on) for contract in contracts}
+    implied: set[str] = set()
+    waiting = [dependency for name in names for dependency in below.get(name, ())]
+    while waiting:
+        name = waiting.pop()
+        if name not in implied:
+            implied.add(name)
+            waiting.extend(below.get(name, ()))
+    return sorted(set(names) - implied)
+
+
+def builders_on(name: str, contracts: Iterable[Revision]) -> list[str]:
+    """Return a contract revision and all that build on it, given each after what it builds on."""
+    found = [name]
+    for contract in contracts:
+        if not set(found).isdisjoint(contract.depends_on):
+            found.append(contract.revision)
+    return found
 
 
 def _names(value: str | Iterable[str] | None) -> Iterable[str]:

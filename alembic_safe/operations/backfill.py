@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from alembic.operations import MigrateOperation, Operations
 
@@ -18,6 +18,7 @@ class BackfillOp(SafeOperation):
     """`UPDATE` of a whole table in short transactions."""
 
     operation_name: ClassVar[str] = "backfill"
+    always_keywords: ClassVar[frozenset[str]] = frozenset({"values", "where"})
 
     table_name: str
     values: Mapping[str, str]
@@ -58,10 +59,6 @@ class BackfillOp(SafeOperation):
         waited for a row checks its condition again on the row's new version.
         """
         operations.invoke(cls(table_name, values, where, until_none_left, schema))
-
-    def call_arguments(self) -> tuple[list[Any], dict[str, Any]]:
-        (table, values, where), keywords = super().call_arguments()
-        return [table, values], {"where": where, **keywords}
 
     @property
     def table(self) -> QualifiedName:

@@ -25,6 +25,8 @@ class SafeOperation(MigrateOperation):
     """
 
     operation_name: ClassVar[str]
+    always_keywords: ClassVar[frozenset[str]] = frozenset()
+    """Arguments without a default that are written as keywords, so that the call can be read."""
 
     def statements(self, server_version: int | None) -> list[Statement]:
         """Return what the server has to execute.
@@ -49,7 +51,9 @@ class SafeOperation(MigrateOperation):
         keywords = {}
         for field in _fields(self):
             value = getattr(self, field.name)
-            if field.default is MISSING:
+            if field.name in self.always_keywords:
+                keywords[field.name] = value
+            elif field.default is MISSING:
                 positional.append(value)
             elif value != field.default:
                 keywords[field.name] = value

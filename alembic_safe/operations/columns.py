@@ -141,6 +141,7 @@ class SetServerDefaultOp(SafeOperation):
     """`ALTER COLUMN ... SET DEFAULT` or `DROP DEFAULT`."""
 
     operation_name: ClassVar[str] = "set_server_default"
+    always_keywords: ClassVar[frozenset[str]] = frozenset({"server_default"})
 
     table_name: str
     column_name: str

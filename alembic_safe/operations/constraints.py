@@ -27,6 +27,7 @@ class CreateForeignKeyNotValidOp(SafeOperation):
     """`ADD CONSTRAINT ... FOREIGN KEY ... NOT VALID`."""
 
     operation_name: ClassVar[str] = "create_foreign_key_not_valid"
+    always_keywords: ClassVar[frozenset[str]] = frozenset({"local_cols", "remote_cols"})
 
     constraint_name: str
     source_table: str
@@ -116,6 +117,7 @@ class CreateCheckConstraintNotValidOp(SafeOperation):
     """`ADD CONSTRAINT ... CHECK (...) NOT VALID`."""
 
     operation_name: ClassVar[str] = "create_check_constraint_not_valid"
+    always_keywords: ClassVar[frozenset[str]] = frozenset({"condition"})
 
     constraint_name: str
     table_name: str
@@ -292,6 +294,7 @@ class AddUniqueConstraintUsingIndexOp(SafeOperation):
     """`ADD CONSTRAINT ... UNIQUE USING INDEX`."""
 
     operation_name: ClassVar[str] = "add_unique_constraint_using_index"
+    always_keywords: ClassVar[frozenset[str]] = frozenset({"index_name"})
 
     constraint_name: str
     table_name: str
@@ -353,6 +356,7 @@ class RenameConstraintOp(SafeOperation):
     """`ALTER TABLE ... RENAME CONSTRAINT`."""
 
     operation_name: ClassVar[str] = "rename_constraint"
+    always_keywords: ClassVar[frozenset[str]] = frozenset({"table_name"})
 
     old_name: str
     new_name: str

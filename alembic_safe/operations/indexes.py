@@ -173,6 +173,7 @@ class RenameIndexOp(SafeOperation):
     """`ALTER INDEX ... RENAME TO`."""
 
     operation_name: ClassVar[str] = "rename_index"
+    always_keywords: ClassVar[frozenset[str]] = frozenset({"table_name"})
 
     old_name: str
     new_name: str

@@ -130,6 +130,7 @@ class CreateSyncTriggerOp(SafeOperation):
     """The function and triggers that keep two columns equal."""
 
     operation_name: ClassVar[str] = "create_sync_trigger"
+    always_keywords: ClassVar[frozenset[str]] = frozenset({"source", "target"})
 
     table_name: str
     source: str
@@ -192,6 +193,7 @@ class DropSyncTriggerOp(SafeOperation):
     """The end of a sync trigger; both columns stay."""
 
     operation_name: ClassVar[str] = "drop_sync_trigger"
+    always_keywords: ClassVar[frozenset[str]] = frozenset({"source", "target"})
 
     table_name: str
     source: str
@@ -243,6 +245,7 @@ class VerifySyncOp(SafeOperation):
     """The proof that a column can be dropped because another one has all of its data."""
 
     operation_name: ClassVar[str] = "verify_sync"
+    always_keywords: ClassVar[frozenset[str]] = frozenset({"source", "target"})
 
     table_name: str
     source: str
@@ -301,6 +304,7 @@ class DropSyncedColumnOp(SafeOperation):
     """Trigger and old column go at once, so that at no instant a write fails."""
 
     operation_name: ClassVar[str] = "drop_synced_column"
+    always_keywords: ClassVar[frozenset[str]] = frozenset({"source", "target"})
 
     table_name: str
     source: str

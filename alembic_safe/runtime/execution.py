@@ -140,6 +140,9 @@ class Executor:
         """
         relations = _relations(sql, table)
         who = [str(blocker) for blocker in blockers(connection, relations)]
+        if not in_driver_autocommit(connection):
+            # The look began a transaction, and nothing waits in one.
+            connection.rollback()
         name = ", ".join(str(relation) for relation in relations) or "an object"
         log.info(
             "%s: attempt %d, no lock on %s (%s); in the way: %s",

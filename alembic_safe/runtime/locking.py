@@ -110,7 +110,7 @@ def blockers(connection: Connection, relations: Iterable[QualifiedName]) -> tupl
     """Return who holds locks on relations, their partitions and their indexes, the oldest first.
 
     Args:
-        connection: a connection that holds no lock itself; it is left without a transaction.
+        connection: a connection that holds no lock itself.
         relations: what the failed statement needed.
 
     Source: PostgreSQL documentation, 53.12 pg_locks, 27.2.3 pg_stat_activity.

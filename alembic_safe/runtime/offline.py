@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alembic.operations import Operations
-from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.runtime.migration import MigrationContext, RevisionStep, StampStep
 
+from alembic_safe.errors import InvalidRevision
 from alembic_safe.lines import (
     Line,
     LineName,
     Revision,
+    builders_on,
     contract_revisions,
     contract_scripts,
     contract_table,
     contracts_path,
+    heads_among,
     marks_of,
 )
 from alembic_safe.postgres.identifiers import QualifiedName, literal
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import Script
 
+_Step = RevisionStep | StampStep
+
 
 def write_script(
     environment: EnvironmentContext,
@@ -36,14 +41,14 @@ def write_script(
     settings: Settings,
     arguments: dict[str, Any],
 ) -> None:
-    """Write the script of an upgrade or downgrade.
+    """Write the script of an upgrade, a downgrade or a stamp.
 
     There is no ledger to ask, so contract revisions are left out unless `contract=now` asks for
     them, and a comment says so.
     """
-    script = _OfflineScript(context, settings, contracts_of(context))
+    script = _OfflineScript(context, settings, contracts_of(context), arguments)
 
-    def steps(heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
+    def steps(heads: tuple[str, ...], context: MigrationContext) -> Iterator[_Step]:
         return script.steps(list(original(heads, context)))
 
     original = context.opts["fn"]
@@ -71,11 +76,15 @@ class _OfflineScript:
     context: MigrationContext
     settings: Settings
     contracts: tuple[Line, tuple[Revision, ...]] | None
+    arguments: dict[str, Any]
 
-    def steps(self, steps: Sequence[RevisionStep]) -> Iterator[RevisionStep]:
+    def steps(self, steps: Sequence[_Step]) -> Iterator[_Step]:
         """Give Alembic the steps; what stands before and behind a `yield` is outside of the
         step's transaction."""
         for step in steps:
+            if isinstance(step, StampStep):
+                yield step
+                continue
             script = step.revision
             if not step.is_upgrade:
                 self._contracts(script, is_upgrade=False)
@@ -88,6 +97,8 @@ class _OfflineScript:
             yield step
             if step.is_upgrade:
                 self._contracts(script, is_upgrade=True)
+        if any(isinstance(step, StampStep) for step in steps):
+            self._stamp_contracts()
 
     def _transactional(self, migrate: Callable[..., None], **arguments: Any) -> None:
         self.context.opts[TRANSACTIONAL_OPTION] = True
@@ -117,17 +128,74 @@ class _OfflineScript:
 
     def _contract(self, line: Line, revision: Revision, is_upgrade: bool) -> None:
         script = line.scripts.get_revision(revision.revision)
-        output = self.context.impl.static_output
+        if script is None:
+            raise InvalidRevision(revision.revision, "it is not there any more")
         direction = "upgrade" if is_upgrade else "downgrade"
-        output(f"-- Running contract {direction} {revision.revision}\n")
+        migrate = getattr(script.module, direction)
+        self.context.impl.static_output(f"-- Running contract {direction} {revision.revision}\n")
+        self.context.opts[EXECUTOR_OPTION] = Executor(Patience(self.settings), script.revision)
+        if marks_of(script).transactional:
+            self.context.impl.emit_begin()
+            self._transactional(migrate, **self.arguments)
+            self._note_contract(line, revision, is_upgrade)
+            self.context.impl.emit_commit()
+            return
         self.context.opts[TRANSACTIONAL_OPTION] = False
-        getattr(script.module, direction)()
+        migrate(**self.arguments)
         self.context.opts[TRANSACTIONAL_OPTION] = True
+        self.context.impl.emit_begin()
+        self._note_contract(line, revision, is_upgrade)
+        self.context.impl.emit_commit()
+
+    def _note_contract(self, line: Line, revision: Revision, is_upgrade: bool) -> None:
+        """Write what Alembic would do to the version table, which keeps the heads only."""
+        _, contracts = self.contracts or (line, ())
+        below = heads_among(revision.depends_on, contracts)
         table = line.version_table.sql
-        output(
+        self._create_contract_table(table)
+        if is_upgrade:
+            self._output_delete(table, below)
+            self._output_insert(table, revision.revision, ())
+            return
+        self._output_delete(table, [revision.revision])
+        for name in below:
+            self._output_insert(table, name, builders_on(name, contracts))
+
+    def _stamp_contracts(self) -> None:
+        """Mark the contract revisions of what is stamped, as the runner does."""
+        scripts = self.context.script
+        if self.contracts is None or scripts is None or self.settings.contract == "hold":
+            return
+        line, contracts = self.contracts
+        target = scripts.get_revisions(self.context.opts.get("destination_rev") or ())
+        names = [script.revision for script in target if script is not None]
+        history = Line(LineName.HISTORY, scripts, line.version_table).applied(names)
+        applied = [c.revision for c in contracts if c.completes in history]
+        table = line.version_table.sql
+        self.context.impl.emit_begin()
+        self._create_contract_table(table)
+        self.context.impl.static_output(f"DELETE FROM {table};\n")
+        for name in heads_among(applied, contracts):
+            self._output_insert(table, name, ())
+        self.context.impl.emit_commit()
+
+    def _create_contract_table(self, table: str) -> None:
+        self.context.impl.static_output(
             f"CREATE TABLE IF NOT EXISTS {table} (version_num varchar(32) NOT NULL PRIMARY KEY);\n"
         )
-        if is_upgrade:
-            output(f"INSERT INTO {table} (version_num) VALUES ({literal(revision.revision)});\n")
-        else:
-            output(f"DELETE FROM {table} WHERE version_num = {literal(revision.revision)};\n")
+
+    def _output_delete(self, table: str, names: Sequence[str]) -> None:
+        if names:
+            listed = ", ".join(literal(name) for name in names)
+            self.context.impl.static_output(
+                f"DELETE FROM {table} WHERE version_num IN ({listed});\n"
+            )
+
+    def _output_insert(self, table: str, name: str, implied_by: Sequence[str]) -> None:
+        condition = ""
+        if implied_by:
+            listed = ", ".join(literal(other) for other in implied_by)
+            condition = f" WHERE NOT EXISTS (SELECT FROM {table} WHERE version_num IN ({listed}))"
+        self.context.impl.static_output(
+            f"INSERT INTO {table} (version_num) SELECT {literal(name)}{condition};\n"
+        )

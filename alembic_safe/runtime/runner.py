@@ -34,6 +34,7 @@ from alembic_safe.lines import (
     contract_table,
     contracts_path,
     described,
+    heads_among,
 )
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.runtime.execution import in_driver_autocommit
@@ -333,8 +334,6 @@ class Runner:
         self.connection.commit()
 
     def _set_contracts(self, applied: set[str]) -> None:
-        # Alembic keeps the heads only: a revision that another depends on is implied by it.
-        implied = {name for c in self.contracts if c.revision in applied for name in c.depends_on}
         table = contract_table(self.history.version_table).sql
         self.connection.execute(
             text(
@@ -342,7 +341,7 @@ class Runner:
             )
         )
         self.connection.execute(text(f"DELETE FROM {table}"))
-        for revision in sorted(applied - implied):
+        for revision in heads_among(applied, self.contracts):
             self.connection.execute(
                 text(f"INSERT INTO {table} (version_num) VALUES (CAST(:revision AS text))"),
                 {"revision": revision},

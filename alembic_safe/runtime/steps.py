@@ -24,10 +24,12 @@ from alembic_safe.errors import (
     MissingPrivilege,
 )
 from alembic_safe.lines import Line, marks_of
+from alembic_safe.postgres.identifiers import literal
 from alembic_safe.runtime.execution import (
     EXECUTOR_OPTION,
     Executor,
     connection_of,
+    in_driver_autocommit,
 )
 from alembic_safe.runtime.ledger import Ledger
 from alembic_safe.runtime.locking import (
@@ -37,7 +39,7 @@ from alembic_safe.runtime.locking import (
     server_message,
     sqlstate,
 )
-from alembic_safe.runtime.sessions import SessionSettings
+from alembic_safe.runtime.sessions import SessionSettings, milliseconds
 
 if TYPE_CHECKING:
     from alembic.runtime.environment import EnvironmentContext
@@ -168,9 +170,11 @@ class StepRunner:
         watch: _Watch,
         **arguments: Any,
     ) -> None:
-        write_down(beside=self.session.of_step(self.patience.settings.lock_timeout))
+        lock_timeout = self.patience.settings.lock_timeout
+        write_down(beside=self.session.of_step(lock_timeout))
         watch.committed = False
-        migrate(**arguments)
+        with watch.later_transactions(self.connection, lock_timeout):
+            migrate(**arguments)
 
     def _statement_by_statement(
         self,
@@ -245,6 +249,30 @@ class _Watch:
         finally:
             for name, listener in listeners:
                 event.remove(connection, name, listener)
+
+    @contextmanager
+    def later_transactions(self, connection: Connection, lock_timeout: float) -> Iterator[None]:
+        """Set the lock timeout also in what a revision begins after a commit of its own.
+
+        Args:
+            connection: the migration's connection.
+            lock_timeout: seconds.
+        """
+        statement = f"SET LOCAL lock_timeout = {literal(milliseconds(lock_timeout))}"
+
+        def on_begin(begun: Connection) -> None:
+            # SQLAlchemy begins something in autocommit mode too, where LOCAL has no meaning.
+            if not in_driver_autocommit(begun):
+                # The connection's own `execute` would begin again.
+                cursor = begun.connection.cursor()
+                cursor.execute(statement)
+                cursor.close()
+
+        event.listen(connection, "begin", on_begin)
+        try:
+            yield
+        finally:
+            event.remove(connection, "begin", on_begin)
 
 
 def _revision_step(line: Line, script: Script, is_upgrade: bool) -> RevisionStep:
