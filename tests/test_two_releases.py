@@ -16,16 +16,15 @@ import sqlalchemy as sa
 from conftest import Database
 from sqlalchemy.dialects import postgresql
 
-from alembic_safe.rehearsal.clients import (
-    Pairing,
-    Release,
+from alembic_safe.rehearsal.releases import Pairing, Release
+from alembic_safe.rehearsal.two_releases import TwoReleases
+from alembic_safe.rehearsal.values import (
     UnsupportedTypeError,
     Value,
     differences,
     same_value,
     values_for,
 )
-from alembic_safe.rehearsal.two_releases import TwoReleases
 
 RENAMED = {"users": {"full_name": "display_name"}}
 

@@ -11,9 +11,8 @@ import gc
 import itertools
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from random import Random
 from types import TracebackType
 from typing import Any, Literal
@@ -25,21 +24,14 @@ from sqlalchemy.pool import NullPool
 from alembic_safe.rehearsal.clients import (
     Client,
     ExpectedError,
-    Key,
-    Pairing,
     ParentGoneError,
     Parents,
-    Release,
-    Row,
-    Usage,
-    differences,
-    parents_first,
 )
+from alembic_safe.rehearsal.exchange import Exchange, compare_row
+from alembic_safe.rehearsal.observations import Observations, Tally
+from alembic_safe.rehearsal.releases import Pairing, Release, Usage, parents_first
 
 Side = Literal["old", "new"]
-
-_KEPT = 200
-"""Errors and differences that are kept in words; beyond that only their number grows."""
 
 _AFTER_ERROR_SECONDS = 0.05
 """An application that fails at every query would otherwise fill the log and the processor."""
@@ -49,151 +41,6 @@ _PAUSED_LOOK_SECONDS = 0.05
 
 _PAUSE_SECONDS = 60.0
 """How long `pause` waits for queries that are on their way."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A query that failed in a way that an application would notice."""
-
-    release: str
-    kind: str
-    table: str
-    error: str
-
-    def __str__(self) -> str:
-        return f"{self.release} {self.kind} {self.table}: {self.error}".rstrip()
-
-
-@dataclass
-class Figure:
-    """The queries of one kind: how many, and the longest in milliseconds."""
-
-    count: int = 0
-    longest_ms: float = 0.0
-
-
-@dataclass(frozen=True)
-class Observations:
-    """What the clients felt.
-
-    The figures are those since the last `reset_worst`; a query that was under way then counts with
-    its whole time on both sides. All else is since the harness was made.
-
-    Args:
-        figures: by release and kind of query.
-        errors: the failures, the first 200 of them.
-        differences: rows that were lost, stale or other than written; the first 200.
-        error_count, difference_count: how many there were.
-        longest_ever_ms: the longest query.
-    """
-
-    figures: Mapping[tuple[str, str], Figure]
-    errors: tuple[Failure, ...]
-    differences: tuple[str, ...]
-    error_count: int
-    difference_count: int
-    longest_ever_ms: float
-
-    @property
-    def queries(self) -> int:
-        """How many queries ended."""
-        return sum(figure.count for figure in self.figures.values())
-
-    @property
-    def longest_ms(self) -> float:
-        """The longest query, in milliseconds."""
-        return max((figure.longest_ms for figure in self.figures.values()), default=0.0)
-
-    @property
-    def longest_by_kind(self) -> dict[str, float]:
-        """The longest query of each kind, in milliseconds."""
-        longest: dict[str, float] = {}
-        for (_, kind), figure in self.figures.items():
-            longest[kind] = max(longest.get(kind, 0.0), figure.longest_ms)
-        return longest
-
-    @property
-    def by_release(self) -> dict[str, Figure]:
-        """The queries of each release."""
-        sums: dict[str, Figure] = {}
-        for (release, _), figure in self.figures.items():
-            total = sums.setdefault(release, Figure())
-            total.count += figure.count
-            total.longest_ms = max(total.longest_ms, figure.longest_ms)
-        return sums
-
-    def assert_clean(self) -> None:
-        """Raise AssertionError with a list of what went wrong, if anything did."""
-        if not self.error_count and not self.difference_count:
-            return
-        lines = [
-            f"{self.error_count} failed queries and {self.difference_count} wrong rows "
-            f"in {self.queries} queries:",
-            *(f"  {failure}" for failure in self.errors[:20]),
-            *(f"  {line}" for line in self.differences[:20]),
-        ]
-        raise AssertionError("\n".join(lines))
-
-
-class Tally:
-    """Adds up what the clients report, from all their threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._longest_ever = 0.0
-        self._figures: dict[tuple[str, str], Figure] = {}
-        self._failures: list[Failure] = []
-        self._differences: list[str] = []
-        self._failure_count = 0
-        self._difference_count = 0
-
-    def reset_figures(self) -> None:
-        """Start the figures anew. Failures and wrong rows stay: no step makes them good."""
-        with self._lock:
-            self._figures = {}
-
-    def query(self, release: str, kind: str, seconds: float) -> None:
-        """Count a query."""
-        with self._lock:
-            figure = self._figures.setdefault((release, kind), Figure())
-            figure.count += 1
-            figure.longest_ms = max(figure.longest_ms, seconds * 1000)
-            self._longest_ever = max(self._longest_ever, seconds * 1000)
-
-    def failure(self, release: str, kind: str, table: str, error: BaseException) -> None:
-        """Count a failed query."""
-        text = f"{type(error).__name__}: {error}".strip()
-        with self._lock:
-            self._failure_count += 1
-            if len(self._failures) < _KEPT:
-                self._failures.append(Failure(release, kind, table, text))
-
-    def difference(self, text: str) -> None:
-        """Count a wrong row."""
-        with self._lock:
-            self._difference_count += 1
-            if len(self._differences) < _KEPT:
-                self._differences.append(text)
-
-    def observations(self, in_flight: Sequence[tuple[str, str, float]] = ()) -> Observations:
-        """Return the sums, with (release, kind, seconds so far) of queries that still run."""
-        with self._lock:
-            figures = {
-                place: Figure(figure.count, figure.longest_ms)
-                for place, figure in self._figures.items()
-            }
-            for release, kind, seconds in in_flight:
-                figure = figures.setdefault((release, kind), Figure())
-                figure.longest_ms = max(figure.longest_ms, seconds * 1000)
-            longest = max([self._longest_ever, *(figure.longest_ms for figure in figures.values())])
-            return Observations(
-                figures,
-                tuple(self._failures),
-                tuple(self._differences),
-                self._failure_count,
-                self._difference_count,
-                longest,
-            )
 
 
 @dataclass
@@ -459,10 +306,10 @@ class TwoReleases:
         new = self._client("new", new_usages, found)
         try:
             pairing = self._sides["old"].pairing
-            _Exchange(old, new, pairing, found).run()
+            Exchange(old, new, pairing, found).run()
             old.forget()
             new.forget()
-            _Exchange(new, old, pairing.reversed(), found).run()
+            Exchange(new, old, pairing.reversed(), found).run()
         finally:
             old.connection.close()
             new.connection.close()
@@ -487,7 +334,7 @@ class TwoReleases:
                             pairs = {name: name for name in pairs}
                         filled = client.usages[table].may_be_filled
                         for key, wrote in rows.items() if pairs else ():
-                            _compare(client, reader, table, key, wrote, pairs, filled, found)
+                            compare_row(client, reader, table, key, wrote, pairs, filled, found)
         finally:
             reader.connection.close()
             if was_running:
@@ -503,116 +350,3 @@ class TwoReleases:
                 self._parents.load(connection, each.usages())
         release, rng = self._sides[side].release, Random(next(self._seeds))
         return Client(release, usages, connection, recorder, self._parents, rng)
-
-
-class _Exchange:
-    """One release writes, the other reads and changes, and both must see the same."""
-
-    def __init__(self, writer: Client, reader: Client, pairing: Pairing, found: Tally) -> None:
-        self._writer = writer
-        self._reader = reader
-        self._pairing = pairing
-        self._found = found
-        self._created: list[tuple[str, Key]] = []
-
-    def run(self) -> None:
-        for table in self._writer.usages:
-            # A table of one release only gets its row too: others may refer to it.
-            for null_chance in (0.0, 1.0):
-                self._try(partial(self._insert, table, null_chance))
-        for table, key in [*self._created]:
-            if table in self._reader.usages:
-                self._try(partial(self._update, table, key))
-        for table, key in reversed(self._created):
-            self._try(partial(self._delete, table, key))
-
-    def _insert(self, table: str, null_chance: float) -> None:
-        if not self._writer.usages[table].key:
-            return
-        key = self._writer.insert(table, null_chance=null_chance)
-        if key is None:
-            self._found.difference(f"{table}: not checked, there is no row that it could refer to")
-            return
-        self._created.append((table, key))
-        self._forth(table, key, "insert")
-
-    def _update(self, table: str, key: Key) -> None:
-        here, there = self._writer.usages[table], self._reader.usages[table]
-        pairs = self._pairing.columns(table)
-        for name in here.written:
-            for null_chance in (0.0, 1.0) if name in here.nullable else (0.0,):
-                self._writer.update(table, key, [name], null_chance=null_chance)
-                self._forth(table, key, f"update of {name}")
-        self._reader.adopt(table, key)
-        for name in there.written:
-            if name not in pairs.values():
-                continue
-            for null_chance in (0.0, 1.0) if name in there.nullable else (0.0,):
-                self._reader.update(table, key, [name], null_chance=null_chance)
-                self._back(table, key, f"update of {name}")
-        for client, follow in ((self._writer, self._forth), (self._reader, self._back)):
-            if client.can_upsert(table):
-                client.adopt(table, key)
-                client.upsert(table, key)
-                follow(table, key, "upsert")
-
-    def _delete(self, table: str, key: Key) -> None:
-        self._writer.adopt(table, key)
-        self._writer.delete(table, key)
-        if table in self._reader.usages and self._reader.read(table, key) is not None:
-            self._found.difference(
-                f"{self._writer.release.name} deleted {table} {key}, "
-                f"{self._reader.release.name} still reads it"
-            )
-
-    def _forth(self, table: str, key: Key, what: str) -> None:
-        pairs = self._pairing.columns(table)
-        filled = self._writer.usages[table].may_be_filled
-        wrote = self._writer.rows[table].get(key)
-        if wrote is not None and table in self._reader.usages and pairs:
-            _compare(
-                self._writer, self._reader, table, key, wrote, pairs, filled, self._found, what
-            )
-
-    def _back(self, table: str, key: Key, what: str) -> None:
-        pairs = self._pairing.reversed().columns(table)
-        filled = self._reader.usages[table].may_be_filled
-        wrote = self._reader.rows[table].get(key)
-        if wrote is not None:
-            _compare(
-                self._reader, self._writer, table, key, wrote, pairs, filled, self._found, what
-            )
-
-    def _try(self, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except ExpectedError:
-            pass
-        except Exception as error:
-            cause = error.__cause__ if isinstance(error, ParentGoneError) else error
-            names = f"{self._writer.release.name} or {self._reader.release.name}"
-            self._found.failure(names, *self._writer.last, cause or error)
-
-
-def _compare(
-    writer: Client,
-    reader: Client,
-    table: str,
-    key: Key,
-    wrote: Row,
-    pairs: Mapping[str, str],
-    may_be_filled: Collection[str],
-    found: Tally,
-    what: str = "rows",
-) -> None:
-    names = f"{table} {key}, {what} of {writer.release.name} read by {reader.release.name}"
-    try:
-        read = reader.read(table, key)
-    except Exception as error:
-        found.failure(reader.release.name, "select", table, error)
-        return
-    if read is None:
-        found.difference(f"{names}: the row is not there")
-        return
-    for line in differences(wrote, read, pairs, may_be_filled):
-        found.difference(f"{names}, {line}")
