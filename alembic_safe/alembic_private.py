@@ -5,12 +5,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
     from alembic.operations import ops
     from alembic.runtime.migration import MigrationContext
+    from alembic.script import Script
+
+
+def command_function() -> Callable[..., Any] | None:
+    """Return the function through which the running command does its work; None where no
+    environment runs.
+
+    `context.configure(fn=...)` replaces it, and there is no public way to ask for it before.
+    """
+    from alembic import context
+
+    environment = getattr(context, "_proxy", None)
+    return environment.context_opts.get("fn") if environment is not None else None
 
 
 def command_of(context: MigrationContext) -> str:
@@ -31,6 +45,25 @@ def in_external_transaction(context: MigrationContext) -> bool:
     Alembic then begins no transaction and commits none, and says nothing.
     """
     return context._in_external_transaction
+
+
+def after_scripts(context: MigrationContext, write: Callable[[], None]) -> None:
+    """Have `write` called once Alembic has written the revision files of this command, if it
+    has: it may refuse a `--head`, `--rev-id` or `--depends-on`, or what a second database needs.
+
+    Where no command is behind the context, it is called at once.
+    """
+    revision_context = context.opts.get("revision_context")
+    if revision_context is None:
+        write()
+        return
+    generate = revision_context.generate_scripts
+
+    def generate_and_write() -> Iterator[Script | None]:
+        yield from generate()
+        write()
+
+    revision_context.generate_scripts = generate_and_write
 
 
 def rendered_body(

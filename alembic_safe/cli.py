@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from alembic_safe.environment import CONTRACT_COMMAND_OPTION, ContractRequest
-from alembic_safe.errors import CannotConnect, RunnerMissing
+from alembic_safe.errors import CannotConnect, Interrupted, RunnerMissing
 
 _OPTIONS_WITH_VALUE = frozenset({"-c", "--config", "-n", "--name", "-x"})
 
@@ -85,11 +86,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The entry point of `alembic-safe`."""
     try:
         SafeCommandLine(prog="alembic-safe").main(argv)
+    except KeyboardInterrupt:
+        sys.exit(f"FAILED: {Interrupted('alembic-safe')}")
+    except SyntaxError as error:
+        # Alembic reads revision files before it runs env.py, and so without this package.
+        sys.exit(
+            f"FAILED: {error.filename}, line {error.lineno}: {error.msg}. Correct the file, then "
+            "run the same command again. Nothing was changed."
+        )
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
-        sys.exit(f"FAILED: the database URL or its driver cannot be used: {error}")
+        if not _of_an_engine(error):
+            raise
+        sys.exit(
+            f"FAILED: the database URL or its driver cannot be used: {error}. Correct the URL of "
+            "your Alembic environment or install the driver, then run the same command again. "
+            "Nothing was changed."
+        )
     except OSError as error:
+        if not _of_an_engine(error):
+            raise
         # asyncpg does not turn a refused connection into an error of its own.
-        sys.exit(f"FAILED: {CannotConnect('the database', str(error))}")
+        sys.exit(f"FAILED: {CannotConnect('the database', f'{error}.')}")
+
+
+def _of_an_engine(error: Exception) -> bool:
+    """Return whether SQLAlchemy raised an error while it made an engine or a connection; the same
+    classes come from models and from env.py."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(
+        str(frame.f_globals.get("__name__")).startswith("sqlalchemy.engine.") for frame, _ in frames
+    )
 
 
 def _command_place(arguments: Sequence[str]) -> int | None:

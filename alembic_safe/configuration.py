@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alembic_safe.alembic_private import command_function
+from alembic_safe.errors import RunnerMissing
 from alembic_safe.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
 
 SETTINGS_OPTION = "alembic_safe"
+
+RUNNER_OPTION = "alembic_safe_runner"
+"""Set in the options of a migration context that `alembic_safe.run_migrations` has seen."""
 
 
 def configure(**settings: Any) -> dict[str, Any]:
@@ -34,6 +41,9 @@ def configure(**settings: Any) -> dict[str, Any]:
         SettingError: an unknown key or a value that is not allowed; it names key and source.
     """
     passed_on = {name: settings.pop(name) for name in _PASSED_ON if name in settings}
+    function = command_function()
+    if function is not None:
+        passed_on["fn"] = _by_the_runner(function)
     return {
         **passed_on,
         SETTINGS_OPTION: _load(settings),
@@ -42,6 +52,21 @@ def configure(**settings: Any) -> dict[str, Any]:
 
 
 _PASSED_ON = ("process_revision_directives", "on_version_apply", "include_name", "include_object")
+
+
+def _by_the_runner(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function of a command, which refuses to run without the runner.
+
+    Alembic's own would apply revisions without lock timeouts, and never a contract revision.
+    """
+
+    @functools.wraps(function)
+    def steps(heads: Any, context: MigrationContext) -> Any:
+        if context.dialect.name == "postgresql" and RUNNER_OPTION not in context.opts:
+            raise RunnerMissing
+        return function(heads, context)
+
+    return steps
 
 
 def settings_of(context: MigrationContext) -> Settings:

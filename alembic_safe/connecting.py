@@ -21,7 +21,7 @@ def explain(failure: ExceptionContext) -> CannotConnect | None:
     engine = failure.engine
     url = engine.url.render_as_string(hide_password=True) if engine is not None else "the database"
     reason = " ".join(str(failure.original_exception).split())
-    return CannotConnect(url, reason if reason.endswith(".") else f"{reason}.")
+    return CannotConnect(url, reason if reason.endswith((".", "?")) else f"{reason}.")
 
 
 def _in_an_environment() -> bool:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from alembic.util import CommandError
+
 from alembic_safe.alembic_private import command_of
-from alembic_safe.configuration import settings_of
+from alembic_safe.configuration import RUNNER_OPTION, settings_of
+from alembic_safe.errors import ContextMissing
 
 if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationContext
+
     from alembic_safe.runtime.runner import Runner
 
 CONTRACT_COMMAND_OPTION = "alembic_safe_contract"
@@ -47,29 +52,48 @@ def run_migrations(context: Any, **arguments: Any) -> None:
         SafetyError: its subclasses say what happened, where, and what to do next.
     """
     # Alembic sets plugins up in the middle of its own import; by now it is complete.
+    from alembic_safe.runtime.failures import one_message
     from alembic_safe.runtime.offline import write_script
     from alembic_safe.runtime.runner import Runner
 
-    migration_context = context.get_context()
+    migration_context = _configured(context)
     command = command_of(migration_context)
     request = migration_context.opts.get(CONTRACT_COMMAND_OPTION)
     if isinstance(request, ContractRequest):
         request.handled = True
+    migration_context.opts[RUNNER_OPTION] = True
     settings = settings_of(migration_context)
-    if migration_context.dialect.name != "postgresql" or command in _PLAIN_COMMANDS:
+    if migration_context.dialect.name != "postgresql":
         _run_plainly(context, arguments)
         return
     environment = migration_context.environment_context
-    if migration_context.as_sql:
+    if environment is None:
+        raise ContextMissing
+    if migration_context.as_sql and command not in _PLAIN_COMMANDS:
         write_script(environment, migration_context, settings, arguments)
         return
-    runner = Runner(environment, migration_context, settings, arguments)
-    if command in _COMPARING_COMMANDS:
-        _compare(context, runner, command, arguments)
-    elif isinstance(request, ContractRequest):
-        runner.contract_now(request.revisions)
-    else:
-        runner.migrate()
+    where = f"alembic {command}" if command else "alembic-safe contract"
+    with one_message(where, on_command_line=environment.config.cmd_opts is not None):
+        runner = Runner(environment, migration_context, settings, arguments)
+        if command in _PLAIN_COMMANDS:
+            _run_plainly(context, arguments)
+        elif command in _COMPARING_COMMANDS:
+            _compare(context, runner, command, arguments)
+        elif isinstance(request, ContractRequest):
+            runner.contract_now(request.revisions)
+        else:
+            runner.migrate()
+
+
+def _configured(context: Any) -> MigrationContext:
+    try:
+        configured: MigrationContext = context.get_context()
+    except CommandError:
+        raise
+    except Exception:
+        # Alembic raises no class of its own where there is no context yet.
+        raise ContextMissing from None
+    return configured
 
 
 def _compare(context: Any, runner: Runner, command: str, arguments: dict[str, Any]) -> None:

@@ -152,12 +152,12 @@ class ValueNeeded(SafetyError):
 
 
 class ConnectionLost(SafetyError):
-    """The connection ended while a revision was running."""
+    """The connection ended while a command was running."""
 
-    def __init__(self, revision: str, server_message: str) -> None:
+    def __init__(self, where: str, server_message: str) -> None:
         super().__init__(
-            f"Revision {revision}: the connection to the server was lost: {server_message}. What "
-            "was not committed is undone. Run the same command again to continue."
+            f"{where}: the connection to the server was lost: {server_message}. What was not "
+            "committed is undone. Run the same command again to continue."
         )
 
 
@@ -168,7 +168,28 @@ class RunnerMissing(SafetyError):
         super().__init__(
             "env.py calls alembic_safe.configure() and not alembic_safe.run_migrations(). Call "
             "`alembic_safe.run_migrations(context)` in place of `with context.begin_transaction():"
-            " context.run_migrations()`."
+            " context.run_migrations()`, then run the same command again. Nothing was changed."
+        )
+
+
+class ContextMissing(SafetyError):
+    """`env.py` does not call `context.configure`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "env.py calls alembic_safe.run_migrations() before context.configure(). Call "
+            "`context.configure(connection=connection, **alembic_safe.configure())` first, then "
+            "run the same command again. Nothing was changed."
+        )
+
+
+class RevisionFailed(SafetyError):
+    """The Python code of a revision file raised an error."""
+
+    def __init__(self, where: str, place: str, reason: str, state: str) -> None:
+        super().__init__(
+            f"{where} failed at {place}: {reason}. {state} Correct the file, then run the same "
+            "command again. `alembic --raiseerr` shows the whole Python traceback."
         )
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+import re
+import traceback
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
 
 from alembic_safe.errors import InvalidRevision
 from alembic_safe.phases import Marks, Phase, read_marks
@@ -71,6 +76,64 @@ def contracts_path(history: ScriptDirectory) -> Path:
     return Path(history.dir) / CONTRACTS_FOLDER
 
 
+def has_contracts(history: ScriptDirectory) -> bool:
+    """Return whether the contract line has its folder.
+
+    Raises:
+        InvalidRevision: something else stands in the folder's place.
+    """
+    path = contracts_path(history)
+    if path.exists() and not path.is_dir():
+        raise InvalidRevision(str(path), "it has to be a folder, that of the contract revisions")
+    return path.is_dir()
+
+
+@contextmanager
+def readable_files(history: ScriptDirectory) -> Iterator[None]:
+    """Name the revision file that Python cannot load, or that names what is not there.
+
+    Raises:
+        InvalidRevision: in place of what Python or Alembic raised.
+    """
+    try:
+        yield
+    except (CommandError, DBAPIError):
+        raise
+    except Exception as error:
+        folders = [Path(folder).absolute() for folder in (history.dir, *history.version_locations)]
+        path = _file_of(error, folders)
+        reason = f"{type(error).__name__}: {error}"
+        if path is None and isinstance(error, KeyError):
+            # Alembic looks revisions up in a dictionary.
+            path = _file_that_names(str(error.args[0]), folders)
+            reason = f"it names the revision {error.args[0]!r}, which is not there"
+        raise InvalidRevision(path or f"in {folders[0]}", reason) from error
+
+
+def _file_of(error: Exception, folders: Sequence[Path]) -> str | None:
+    # A module without `upgrade`: the error is raised in Alembic, and names the module.
+    module_file = getattr(getattr(error, "obj", None), "__file__", None)
+    frames = traceback.extract_tb(error.__traceback__)
+    places = (
+        getattr(error, "filename", None),
+        module_file,
+        *(frame.filename for frame in reversed(frames)),
+    )
+    for place in places:
+        if place and any(Path(place).absolute().is_relative_to(folder) for folder in folders):
+            return str(place)
+    return None
+
+
+def _file_that_names(revision: str, folders: Sequence[Path]) -> str | None:
+    quoted = re.compile(f"""['"]{re.escape(revision)}['"]""")
+    for folder in folders:
+        for path in sorted(folder.rglob("*.py")):
+            if quoted.search(path.read_text(encoding="utf-8", errors="replace")):
+                return str(path)
+    return None
+
+
 def contract_table(version_table: QualifiedName) -> QualifiedName:
     """Return the version table of the contract line."""
     return version_table.sibling(version_table.name + _CONTRACT_TABLE_SUFFIX)
@@ -129,8 +192,13 @@ def contract_revisions(line: Line, history: ScriptDirectory) -> tuple[Revision, 
         script.revision: place
         for place, script in enumerate(reversed(list(history.walk_revisions())))
     }
+    try:
+        scripts = list(line.scripts.walk_revisions())
+    except CommandError as error:
+        # A circle of dependencies, or a file without a revision.
+        raise InvalidRevision(f"in {contracts_path(history)}", str(error).rstrip(".")) from error
     found = []
-    for script in line.scripts.walk_revisions():
+    for script in scripts:
         marks = marks_of(script)
         if marks.phase is not Phase.CONTRACT or marks.completes is None:
             raise InvalidRevision(

@@ -35,7 +35,8 @@ class Settings:
         contract: which contract revisions `upgrade` applies: those that are `due`, all that can
             be applied `now`, or none (`hold`).
         soak: how long the revision that a contract revision completes must have been applied.
-        lock_timeout: how long one attempt may wait for a lock that blocks reads or writes. Below
+        lock_timeout: how long an attempt may wait at most for a lock that blocks reads or writes;
+            the first waits 50 ms, each further one twice as long. Below
             PostgreSQL's `deadlock_timeout` (1 s), so that a wait does not cancel an autovacuum.
         lock_deadline: how long a run may spend on waiting for such locks in total.
         retry_base: upper bound of the first pause between two attempts; it doubles each time.

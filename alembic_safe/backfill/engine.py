@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from alembic_safe.backfill.keys import BlockRanges, KeyRanges, Ranges
 from alembic_safe.backfill.script import backfill_script
-from alembic_safe.errors import StatementFailed, VerificationFailed
+from alembic_safe.errors import VerificationFailed
 from alembic_safe.operations import BackfillOp
 from alembic_safe.postgres.identifiers import QualifiedName, literal, quote
 from alembic_safe.runtime.execution import (
@@ -25,8 +25,8 @@ from alembic_safe.runtime.execution import (
     transaction,
     write_outside_transaction,
 )
-from alembic_safe.runtime.locking import RETRIED, server_message, sqlstate
-from alembic_safe.runtime.sessions import execute_sql
+from alembic_safe.runtime.failures import explained
+from alembic_safe.runtime.sessions import execute_sql, milliseconds
 
 log = logging.getLogger("alembic.safe")
 
@@ -73,10 +73,10 @@ class Backfill:
                 if not self.operation.until_none_left or not self._rows_left():
                     return
         except DBAPIError as error:
-            raise StatementFailed(
-                f"Revision {self.executor.revision}, backfill of {self.operation.table}: "
-                f"{server_message(error)}. What was filled stays. Correct the values or the rows, "
-                "then run the same command again; it continues where it stopped."
+            raise explained(
+                error,
+                f"Revision {self.executor.revision}, backfill of {self.operation.table}",
+                state="What was filled stays, and the command continues where it stopped.",
             ) from error
         raise VerificationFailed(
             f"Revision {self.executor.revision}: {self.operation.table} still has rows where "
@@ -119,25 +119,18 @@ class Backfill:
             f"UPDATE {leaf_sql} SET {self.operation.assignments}"
             f" WHERE {condition} AND ({self.operation.where})"
         )
-        attempt = 0
-        while True:
-            attempt += 1
-            began = self.executor.patience.clock()
-            try:
-                with transaction(self.connection):
-                    timeout = round(self.executor.settings.lock_timeout * 1000)
-                    execute_sql(self.connection, f"SET LOCAL lock_timeout = {timeout}")
-                    result = self.connection.exec_driver_sql(
-                        update, execution_options={"no_parameters": True}
-                    )
-                    self._save(leaf_sql, upto, end, filled + result.rowcount)
-                return int(result.rowcount)
-            except DBAPIError as error:
-                if sqlstate(error) not in RETRIED or error.connection_invalidated:
-                    raise
-                self.executor.wait(
-                    self.connection, update, self.operation.table, attempt, began, error
+
+        def once(lock_timeout: float) -> int:
+            with transaction(self.connection):
+                timeout = milliseconds(lock_timeout)
+                execute_sql(self.connection, f"SET LOCAL lock_timeout = '{timeout}'")
+                result = self.connection.exec_driver_sql(
+                    update, execution_options={"no_parameters": True}
                 )
+                self._save(leaf_sql, upto, end, filled + result.rowcount)
+            return int(result.rowcount)
+
+        return self.executor.until_locked(self.connection, update, self.operation.table, once)
 
     def _leaves(self) -> Iterator[tuple[str, Ranges]]:
         for leaf_sql, keys in self._rows(_LEAVES.format(table=literal(self.operation.table.sql))):
@@ -149,14 +142,12 @@ class Backfill:
                 yield str(leaf_sql), BlockRanges(str(leaf_sql))
 
     def _rows_left(self) -> bool:
-        query = (
-            f"SELECT EXISTS (SELECT FROM {self.operation.table.sql} WHERE {self.operation.where})"
-        )
+        table = self.operation.table
+        query = f"SELECT EXISTS (SELECT FROM {table.sql} WHERE {self.operation.where})"
         return bool(self._rows(query)[0][0])
 
     def _rows(self, query: str) -> Sequence[Sequence[object]]:
-        options = {"no_parameters": True}
-        return self.connection.exec_driver_sql(query, execution_options=options).all()
+        return self.executor.read(self.connection, query, self.operation.table)
 
     def _create_control_table(self) -> None:
         execute_sql(
@@ -193,7 +184,7 @@ class Backfill:
 
 _LEAVES = """
     SELECT r.oid::regclass::text, k.columns
-      FROM (SELECT to_regclass({table})::oid AS oid) AS root
+      FROM (SELECT {table}::regclass::oid AS oid) AS root
       CROSS JOIN LATERAL (
           SELECT root.oid AS oid
            WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class

@@ -5,13 +5,14 @@ Each can be run again after a crash; a plain `op.drop_column` could not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from alembic.operations import MigrateOperation, Operations
 
 from alembic_safe.operations.base import SafeOperation
-from alembic_safe.postgres.conditions import column_exists, done_when
+from alembic_safe.postgres.conditions import column_done, column_exists, done_when
 from alembic_safe.postgres.identifiers import QualifiedName, quote
 from alembic_safe.postgres.locks import LockMode
 from alembic_safe.postgres.statement import Statement
@@ -29,6 +30,7 @@ class AddColumnIfNotExistsOp(SafeOperation):
     type_sql: str
     server_default: str | None = None
     schema: str | None = None
+    details: Sequence[str] = ()
 
     @classmethod
     def add_column_if_not_exists(
@@ -40,6 +42,7 @@ class AddColumnIfNotExistsOp(SafeOperation):
         *,
         server_default: str | None = None,
         schema: str | None = None,
+        details: Sequence[str] = (),
     ) -> None:
         """Add a nullable column where it is missing.
 
@@ -52,10 +55,15 @@ class AddColumnIfNotExistsOp(SafeOperation):
             type_sql: its type as PostgreSQL writes it, with a collation if it has one.
             server_default: SQL of the default for rows to come.
             schema: the table's schema.
+            details: SQL statements for what else the column has, such as its comment or grants;
+                they run in the same transaction, so that it is never seen without them.
+
+        Raises:
+            ObjectDiffers: a column of this name and another type is there.
 
         Source: PostgreSQL documentation, ALTER TABLE, Notes; measured on PostgreSQL 11 to 18.
         """
-        operations.invoke(cls(table_name, column_name, type_sql, server_default, schema))
+        operations.invoke(cls(table_name, column_name, type_sql, server_default, schema, details))
 
     def statements(self, server_version: int | None) -> list[Statement]:
         table = QualifiedName(self.table_name, self.schema)
@@ -67,17 +75,22 @@ class AddColumnIfNotExistsOp(SafeOperation):
             )
         return [
             Statement(
-                sql=tuple(sql),
+                sql=(*sql, *self.details),
                 table=table,
                 lock=LockMode.ACCESS_EXCLUSIVE,
-                done=done_when(column_exists(table, self.column_name)),
+                done=column_done(table, self.column_name, self.type_sql),
                 object_name=f"column {self.column_name}",
             )
         ]
 
     def reverse(self) -> MigrateOperation:
         return DropColumnIfExistsOp(
-            self.table_name, self.column_name, self.type_sql, self.server_default, self.schema
+            self.table_name,
+            self.column_name,
+            self.type_sql,
+            self.server_default,
+            self.schema,
+            self.details,
         )
 
 
@@ -93,6 +106,7 @@ class DropColumnIfExistsOp(SafeOperation):
     type_sql: str = ""
     server_default: str | None = None
     schema: str | None = None
+    details: Sequence[str] = ()
 
     @classmethod
     def drop_column_if_exists(
@@ -131,7 +145,12 @@ class DropColumnIfExistsOp(SafeOperation):
 
     def reverse(self) -> MigrateOperation:
         return AddColumnIfNotExistsOp(
-            self.table_name, self.column_name, self.type_sql, self.server_default, self.schema
+            self.table_name,
+            self.column_name,
+            self.type_sql,
+            self.server_default,
+            self.schema,
+            self.details,
         )
 
 

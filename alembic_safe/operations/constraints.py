@@ -99,7 +99,12 @@ class CreateForeignKeyNotValidOp(SafeOperation):
                 table=table,
                 lock=LockMode.SHARE_ROW_EXCLUSIVE,
                 done=foreign_key_done(
-                    table, self.constraint_name, self.local_cols, referenced, self.remote_cols
+                    table,
+                    self.constraint_name,
+                    self.local_cols,
+                    referenced,
+                    self.remote_cols,
+                    self.options,
                 ),
                 object_name=f"foreign key {self.constraint_name}",
             )
@@ -324,6 +329,9 @@ class AddUniqueConstraintUsingIndexOp(SafeOperation):
             options: SQL behind it: `DEFERRABLE`, `INITIALLY DEFERRED`.
             schema: the table's schema.
 
+        Raises:
+            ObjectDiffers: another constraint of this name is there.
+
         Source: PostgreSQL documentation, ALTER TABLE, ADD table_constraint_using_index.
         """
         operations.invoke(cls(constraint_name, table_name, index_name, options, schema))
@@ -339,7 +347,7 @@ class AddUniqueConstraintUsingIndexOp(SafeOperation):
                 ),
                 table=table,
                 lock=LockMode.ACCESS_EXCLUSIVE,
-                done=unique_constraint_done(table, self.constraint_name),
+                done=unique_constraint_done(table, self.constraint_name, self.index_name),
                 object_name=f"unique constraint {self.constraint_name}",
             )
         ]
@@ -376,7 +384,7 @@ class RenameConstraintOp(SafeOperation):
         """Rename a constraint.
 
         Takes ACCESS EXCLUSIVE for an instant. Done where the table has a constraint of the new
-        name and none of the old one.
+        name: what has the old one was made after the rename, and before a crash.
 
         Args:
             old_name: its name now.
@@ -398,10 +406,7 @@ class RenameConstraintOp(SafeOperation):
                 ),
                 table=table,
                 lock=LockMode.ACCESS_EXCLUSIVE,
-                done=done_when(
-                    f"{constraint_exists(table, self.new_name)}"
-                    f" AND NOT {constraint_exists(table, self.old_name)}"
-                ),
+                done=done_when(constraint_exists(table, self.new_name)),
                 object_name=f"constraint {self.old_name}",
             )
         ]

@@ -50,7 +50,7 @@ class CreateIndexConcurrentlyOp(SafeOperation):
 
         Args:
             index_name: its name; it is in the table's schema.
-            table_name: the table. For a partitioned table the index is built on every partition.
+            table_name: the table; not a partitioned one, for which PostgreSQL has no such form.
             columns: column names. For anything more give `definition`.
             unique: whether it is a unique index.
             definition: SQL of what stands behind the table's name in `CREATE INDEX`, for example
@@ -193,7 +193,8 @@ class RenameIndexOp(SafeOperation):
         """Rename an index.
 
         Takes SHARE UPDATE EXCLUSIVE on the index (measured on PostgreSQL 12 to 18). Done where
-        the table has an index of the new name and none of the old one.
+        the table has an index of the new name: what has the old one was made after the rename,
+        and before a crash.
 
         Args:
             old_name: its name now.
@@ -213,9 +214,7 @@ class RenameIndexOp(SafeOperation):
                 sql=(f"ALTER INDEX {old.sql} RENAME TO {quote(self.new_name)}",),
                 table=old,
                 lock=LockMode.SHARE_UPDATE_EXCLUSIVE,
-                done=done_when(
-                    f"{_index_on(table, self.new_name)} AND NOT {_index_on(table, self.old_name)}"
-                ),
+                done=done_when(_index_on(table, self.new_name)),
                 object_name=f"index {self.old_name}",
             )
         ]

@@ -9,6 +9,7 @@ from alembic.operations import MigrateOperation, Operations
 
 from alembic_safe.operations.base import SafeOperation
 from alembic_safe.postgres.conditions import (
+    column_has_not_null_constraint,
     column_is_not_null,
     constraint_exists,
     done_when,
@@ -76,21 +77,29 @@ class SetNotNullOp(SafeOperation):
         return self._check_statements()
 
     def _native_statements(self) -> list[Statement]:
-        name = _server_name(self.table_name, self.column_name)
         not_null = column_is_not_null(self.table, self.column_name)
         alter = f"ALTER TABLE {self.table.sql}"
-        column = quote(self.column_name)
+        usual, other = _native_names(self.table_name, self.column_name)
+        # After a RENAME COLUMN the usual name may belong to another column's constraint.
+        marked = column_has_not_null_constraint(self.table, self.column_name)
+        taken = constraint_exists(self.table, usual)
+        is_usual = column_has_not_null_constraint(self.table, self.column_name, usual)
+
+        def add(name: str, done: str) -> Statement:
+            column = quote(self.column_name)
+            sql = f"{alter} ADD CONSTRAINT {quote(name)} NOT NULL {column} NOT VALID"
+            return self._statement(sql, done_when(done))
+
+        def validate(name: str, done: str) -> Statement:
+            sql = f"{alter} VALIDATE CONSTRAINT {quote(name)}"
+            lock = LockMode.SHARE_UPDATE_EXCLUSIVE
+            return self._statement(sql, done_when(done), lock, Wait.UNBOUNDED)
+
         return [
-            self._statement(
-                f"{alter} ADD CONSTRAINT {quote(name)} NOT NULL {column} NOT VALID",
-                done_when(f"{not_null} OR {constraint_exists(self.table, name)}"),
-            ),
-            self._statement(
-                f"{alter} VALIDATE CONSTRAINT {quote(name)}",
-                done_when(not_null),
-                LockMode.SHARE_UPDATE_EXCLUSIVE,
-                Wait.UNBOUNDED,
-            ),
+            add(usual, f"{marked} OR {taken}"),
+            add(other, marked),
+            validate(usual, f"{not_null} OR NOT {is_usual}"),
+            validate(other, not_null),
         ]
 
     def _check_statements(self) -> list[Statement]:
@@ -190,9 +199,10 @@ class DropNotNullOp(SafeOperation):
         return SetNotNullOp(self.table_name, self.column_name, self.schema)
 
 
-def _server_name(table_name: str, column_name: str) -> str:
-    """Return the name that SET NOT NULL would give the constraint, where it is short enough."""
-    name = f"{table_name}_{column_name}_not_null"
-    if len(name.encode()) <= MAX_IDENTIFIER_BYTES:
-        return name
-    return derived_name("alembic_safe_nn", table_name, column_name)
+def _native_names(table_name: str, column_name: str) -> tuple[str, str]:
+    """Return the name that SET NOT NULL would give the constraint, where it is short enough,
+    and the one to take where another constraint has that."""
+    usual = f"{table_name}_{column_name}_not_null"
+    if len(usual.encode()) > MAX_IDENTIFIER_BYTES:
+        usual = derived_name(table_name, column_name, "not_null")
+    return usual, derived_name(table_name, column_name, "not_null", "2")

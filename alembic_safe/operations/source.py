@@ -16,7 +16,24 @@ def call_source(function: str, positional: Sequence[Any], keywords: Mapping[str,
     one_line = f"{function}({', '.join(arguments)})"
     if len(one_line) + _BODY_INDENT <= LINE_LENGTH:
         return one_line
-    return f"{function}(\n" + "".join(f"    {argument},\n" for argument in arguments) + ")"
+    lines = []
+    for name, value in [*((None, value) for value in positional), *keywords.items()]:
+        prefix = "" if name is None else f"{name}="
+        lines += _argument_lines(prefix, value)
+    return f"{function}(\n" + "".join(f"    {line}\n" for line in lines) + ")"
+
+
+def _argument_lines(prefix: str, value: Any) -> list[str]:
+    """Return an argument; a container that does not fit into the line has one item a line."""
+    one_line = f"{prefix}{value_source(value)},"
+    if len(one_line) + 2 * _BODY_INDENT <= LINE_LENGTH or not value:
+        return [one_line]
+    if isinstance(value, Mapping):
+        items = (f"{value_source(key)}: {value_source(item)}" for key, item in value.items())
+        return [prefix + "{", *(f"    {item}," for item in items), "},"]
+    if isinstance(value, (list, tuple)):
+        return [prefix + "[", *(f"    {value_source(item)}," for item in value), "],"]
+    return [one_line]
 
 
 def value_source(value: Any) -> str:
@@ -32,7 +49,9 @@ def value_source(value: Any) -> str:
 
 
 def _text_source(value: str) -> str:
-    source = repr(value)
-    if source.startswith("'") and '"' not in source:
-        return '"' + source[1:-1].replace("\\'", "'") + '"'
-    return source
+    # The quotation mark at the end makes repr() use single ones around the text.
+    in_single_quotes = repr(value + '"')[1:-2]
+    plain = in_single_quotes.replace("\\'", "'")
+    if plain.count('"') > plain.count("'"):
+        return f"'{in_single_quotes}'"
+    return '"' + plain.replace('"', '\\"') + '"'

@@ -112,16 +112,31 @@ class SyncTrigger:
         )
 
     def exists(self) -> str:
-        """Return an SQL expression: both triggers are there, enabled, and do what they should
-        in this direction."""
+        """Return an SQL expression: both triggers are there, enabled on every partition, and do
+        what they should in this direction."""
+        columns = f"{literal(self.source)}, {literal(self.target)}"
+        when = "WHEN (record_image_ne(ROW(new.%I), ROW(new.%I))) EXECUTE"
+        names = ", ".join(
+            f"({literal(self.trigger_name(event))}, {kind})"
+            for event, kind in _TRIGGER_TYPES.items()
+        )
         return (
             "(SELECT count(*) = 2 FROM pg_catalog.pg_trigger AS t"
             " JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid"
-            f" WHERE t.tgrelid = {self.table.regclass} AND t.tgenabled IN ('O', 'A')"
-            f" AND t.tgname IN ({literal(self.trigger_name('INSERT'))},"
-            f" {literal(self.trigger_name('UPDATE'))})"
-            f" AND p.prosrc = {literal(self.body)})"
+            f" WHERE t.tgrelid = {self.table.regclass} AND (t.tgname, t.tgtype) IN ({names})"
+            " AND t.tgattr::text = ''"
+            # The server writes the schema of a function that another one of its name hides.
+            " AND strpos(replace(pg_catalog.pg_get_triggerdef(t.oid), 'pg_catalog.', ''),"
+            f" replace(format({literal(when)}, {columns}), 'pg_catalog.', '')) > 0"
+            f" AND p.prosrc = {literal(self.body)}"
+            " AND p.proconfig = ARRAY['search_path=pg_catalog']"
+            " AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS each"
+            " WHERE each.tgfoid = t.tgfoid AND each.tgenabled NOT IN ('O', 'A')))"
         )
+
+
+_TRIGGER_TYPES = {"INSERT": 7, "UPDATE": 19}
+"""`tgtype` of BEFORE ... FOR EACH ROW (PostgreSQL source, catalog/pg_trigger.h)."""
 
 
 @Operations.register_operation("create_sync_trigger")

@@ -11,6 +11,7 @@ _TWIN = QualifiedName("alembic_safe_twin", "pg_temp")
 """An empty copy of a table, on which a wanted definition is built to be compared, and which is
 rolled back."""
 _TWIN_OBJECT = "alembic_safe_twin_object"
+_REFERENCED_TWIN = QualifiedName("alembic_safe_twin_referenced", "pg_temp")
 
 
 def done_when(condition: str) -> Done:
@@ -27,6 +28,20 @@ def column_exists(table: QualifiedName, column: str) -> str:
     )
 
 
+def column_done(table: QualifiedName, column: str, type_sql: str) -> Done:
+    """Return a condition: the table has a column of that name, type and collation."""
+    return Done(
+        query=f"SELECT CASE WHEN {column_exists(table, column)} THEN 'compare' ELSE 'todo' END",
+        setup=(f"CREATE TEMP TABLE {quote(_TWIN.name)} ({quote(column)} {type_sql})",),
+        comparison=(
+            "SELECT CASE WHEN count(DISTINCT (atttypid, atttypmod, attcollation)) = 1"
+            " THEN 'done' ELSE 'other' END FROM pg_catalog.pg_attribute"
+            f" WHERE attrelid IN ({table.regclass}, {_TWIN.regclass})"
+            f" AND attname = {literal(column)}"
+        ),
+    )
+
+
 def column_is_not_null(table: QualifiedName, column: str) -> str:
     """Return an SQL expression: the column is proven NOT NULL.
 
@@ -39,6 +54,27 @@ def column_is_not_null(table: QualifiedName, column: str) -> str:
         " AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS c"
         " WHERE c.conrelid = a.attrelid AND c.contype = 'n'"
         " AND c.conkey = ARRAY[a.attnum] AND NOT c.convalidated))"
+    )
+
+
+def column_has_not_null_constraint(table: QualifiedName, column: str, name: str = "") -> str:
+    """Return an SQL expression: the column is marked NOT NULL, proven or not.
+
+    Args:
+        table: the table.
+        column: the column.
+        name: only by a constraint of this name (PostgreSQL 18 and newer).
+    """
+    if not name:
+        return (
+            "EXISTS (SELECT FROM pg_catalog.pg_attribute"
+            f" WHERE attrelid = {table.regclass} AND attname = {literal(column)} AND attnotnull)"
+        )
+    return (
+        "EXISTS (SELECT FROM pg_catalog.pg_constraint AS c JOIN pg_catalog.pg_attribute AS a"
+        " ON a.attrelid = c.conrelid AND c.conkey = ARRAY[a.attnum]"
+        f" WHERE c.conrelid = {table.regclass} AND c.conname = {literal(name)}"
+        f" AND c.contype = 'n' AND a.attname = {literal(column)})"
     )
 
 
@@ -74,24 +110,51 @@ def foreign_key_done(
     columns: Sequence[str],
     referenced: QualifiedName,
     referenced_columns: Sequence[str],
+    options: str,
 ) -> Done:
-    """Return a condition: the table has a foreign key of that name with these columns."""
+    """Return a condition: the table has a foreign key of that name and definition, valid or
+    not."""
     wanted = (
         f"c.contype = 'f' AND c.confrelid = {referenced.regclass}"
         f" AND {_column_names('c.conrelid', 'c.conkey')} = {_text_array(columns)}"
         f" AND {_column_names('c.confrelid', 'c.confkey')} = {_text_array(referenced_columns)}"
     )
-    return Done(_constraint_state(table, name, "'done'", wanted))
+    local, remote = (", ".join(map(quote, names)) for names in (columns, referenced_columns))
+    return Done(
+        query=_constraint_state(table, name, "'compare'", wanted),
+        setup=(
+            f"CREATE TEMP TABLE {quote(_TWIN.name)} (LIKE {table.sql})",
+            f"CREATE TEMP TABLE {quote(_REFERENCED_TWIN.name)}"
+            f" (LIKE {referenced.sql}, UNIQUE ({remote}))",
+            f"ALTER TABLE {_TWIN.sql} ADD CONSTRAINT {_TWIN_OBJECT} FOREIGN KEY ({local})"
+            f" REFERENCES {_REFERENCED_TWIN.sql} ({remote}) {options}",
+        ),
+        comparison=(
+            "SELECT CASE WHEN count(DISTINCT replace(replace(pg_catalog.pg_get_constraintdef(oid),"
+            " ' REFERENCES ' || confrelid::regclass || '(', ' ('), ' NOT VALID', '')) = 1"
+            " THEN 'done' ELSE 'other' END FROM pg_catalog.pg_constraint"
+            f" WHERE (conrelid = {table.regclass} AND conname = {literal(name)})"
+            f" OR (conrelid = {_TWIN.regclass} AND conname = {literal(_TWIN_OBJECT)})"
+        ),
+    )
 
 
-def unique_constraint_done(table: QualifiedName, name: str) -> Done:
-    """Return a condition: the table has a unique constraint of that name."""
-    return Done(_constraint_state(table, name, "'done'", "c.contype = 'u'"))
+def unique_constraint_done(table: QualifiedName, name: str, index: str) -> Done:
+    """Return a condition: the table has a unique constraint of that name, made of the index.
+
+    The index takes the constraint's name, so one that is still there was not used.
+    """
+    left = (
+        "SELECT FROM pg_catalog.pg_index AS i"
+        f" WHERE i.indrelid = {table.regclass} AND i.indexrelid = {table.sibling(index).regclass}"
+        " AND i.indexrelid <> c.conindid"
+    )
+    return Done(
+        _constraint_state(table, name, "'done'", f"c.contype = 'u' AND NOT EXISTS ({left})")
+    )
 
 
-def index_done(
-    table: QualifiedName, name: str, *, unique: bool, definition: str, only: bool = False
-) -> Done:
+def index_done(table: QualifiedName, name: str, *, unique: bool, definition: str) -> Done:
     """Return a condition: the table has a valid index of that name and definition.
 
     Args:
@@ -99,11 +162,9 @@ def index_done(
         name: the index; it is in the table's schema.
         unique: whether it is a unique index.
         definition: what stands behind the table's name in `CREATE INDEX`.
-        only: the index of a partitioned table itself, which is not valid before its partitions'
-            indexes are attached.
     """
     kind = "UNIQUE INDEX" if unique else "INDEX"
-    state = "'compare'" if only else "CASE WHEN i.indisvalid THEN 'compare' ELSE 'todo' END"
+    state = "CASE WHEN i.indisvalid THEN 'compare' ELSE 'todo' END"
     return Done(
         query=(
             "SELECT coalesce((SELECT CASE"

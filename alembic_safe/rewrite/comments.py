@@ -1,8 +1,9 @@
-"""A comment in a revision file, as an operation that does nothing."""
+"""Comments in a revision file, as operations that do nothing."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from alembic.autogenerate.render import renderers
@@ -33,6 +34,30 @@ class CommentOp(MigrateOperation):
     def to_diff_tuple(self) -> tuple[Any, ...]:
         """Return the comment as a diff shows it."""
         return ("comment", self.text)
+
+
+class PassOp(MigrateOperation):
+    """`pass`, for a function that has nothing but comments."""
+
+    def reverse(self) -> PassOp:
+        """Return the operation itself."""
+        return self
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """Return the operation as a diff shows it."""
+        return ("pass",)
+
+
+def body(operations: Sequence[MigrateOperation]) -> list[MigrateOperation]:
+    """Return the operations of a function; one of comments alone is not Python."""
+    if operations and all(isinstance(operation, CommentOp) for operation in operations):
+        return [*operations, PassOp()]
+    return list(operations)
+
+
+@renderers.dispatch_for(PassOp)
+def _render_pass(_autogen_context: AutogenContext, _operation: PassOp) -> str:
+    return "pass"
 
 
 @renderers.dispatch_for(CommentOp)

@@ -15,6 +15,7 @@ from alembic_safe.postgres.catalog_queries import read_catalog
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.rewrite.plan import arrange
 from alembic_safe.rewrite.recipes import Surroundings, plans_for
+from alembic_safe.rewrite.recipes.surroundings import CompileSQL
 from alembic_safe.rewrite.renames import Ask, RenameColumnOp, take_renames
 from alembic_safe.rewrite.revisions import write_sequence
 from alembic_safe.settings import Settings
@@ -48,8 +49,8 @@ def rewrite(
     settings: Settings,
     ask: Ask | None,
 ) -> None:
-    """Replace the directive that autogenerate made by those of the sequence, and write the
-    contract revisions' files.
+    """Replace the directive that autogenerate made by those of the sequence; the contract
+    revisions' files are written after Alembic's own.
 
     Raises:
         CannotRewrite, RenameError, ValueNeeded: a change has no safe sequence as it stands; no
@@ -70,6 +71,9 @@ def rewrite(
         for name, info in catalog.tables.items()
     }
     operations = take_renames(found, existing, settings.rename, ask)
+    for operation in operations:
+        if isinstance(operation, RenameColumnOp):
+            _refuse_other_type(context, operation)
     surroundings = _surroundings(context, operations, catalog)
     sequence = arrange(plans_for(operations, surroundings))
     directives[:] = write_sequence(context, script, sequence)
@@ -102,6 +106,20 @@ def _only_script(directives: Sequence[ops.MigrationScript]) -> ops.MigrationScri
     return directives[0]
 
 
+def _refuse_other_type(context: MigrationContext, rename: RenameColumnOp) -> None:
+    """Raise for a rename that changes the type too: the trigger copies values as they are, and
+    compares them by their bytes, so that every write would fail."""
+    old, new = rename.old, rename.new
+    if isinstance(old.type, sa.types.NullType) or not context.impl.compare_type(old, new):
+        return
+    types = [column.type.compile(dialect=context.dialect) for column in (old, new)]
+    raise CannotRewrite(
+        f"Cannot rename {rename.table}.{old.name} to {new.name} and change its type from "
+        f"{types[0]} to {types[1]} at once. Rename it with the type that it has, and change the "
+        "type when the old column is gone. No file was written."
+    )
+
+
 def _flat(operations: Sequence[MigrateOperation]) -> Iterator[MigrateOperation]:
     for operation in operations:
         if isinstance(operation, ops.OpContainer):
@@ -132,7 +150,12 @@ def _surroundings(
         new_tables=_tables(operations, ops.CreateTableOp),
         dropped_tables=_tables(operations, ops.DropTableOp),
         new_columns=frozenset(new_columns),
-        compile_sql=_compiler(context.dialect),
+        dropped_columns=frozenset(
+            (QualifiedName(op.table_name, op.schema), op.column_name)
+            for op in operations
+            if isinstance(op, ops.DropColumnOp)
+        ),
+        compile_sql=sql_compiler(context.dialect),
     )
 
 
@@ -159,10 +182,20 @@ def _model_columns(
     return find
 
 
-def _compiler(dialect: sa.Dialect) -> Callable[[sa.ClauseElement], str]:
+def sql_compiler(dialect: sa.Dialect) -> CompileSQL:
+    """Return what writes a SQLAlchemy expression or statement as SQL, with its values in it.
+
+    Args:
+        dialect: of the database.
+    """
+    has_format_parameters = dialect.paramstyle in ("format", "pyformat")
+
     def compile_sql(element: sa.ClauseElement) -> str:
         arguments = {} if isinstance(element, sa.schema.DDLElement) else {"literal_binds": True}
-        return str(element.compile(dialect=dialect, compile_kwargs=arguments))
+        sql = str(element.compile(dialect=dialect, compile_kwargs=arguments))
+        # SQLAlchemy doubles each % for such a driver, which never gets to see this text as one
+        # with parameters.
+        return sql.replace("%%", "%") if has_format_parameters else sql
 
     return compile_sql
 

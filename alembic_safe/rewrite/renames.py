@@ -54,7 +54,8 @@ def take_renames(
         ask: asks a person; None where there is no terminal.
 
     Raises:
-        RenameError: a hint names a column that is not there, or one that the model still has.
+        RenameError: a hint names a column that is not there, or one that the model still has, or
+            one that another hint names too.
     """
     _refuse_table_renames(operations)
     wanted = _wanted(operations, existing, asked_for)
@@ -94,10 +95,17 @@ def _wanted(
                 "table.old:new, with the new name as the model has it. No file was written."
             )
         renames[key] = (old, f"-x rename={rename} says")
-    wanted = {}
+    wanted: dict[tuple[QualifiedName, str], ops.DropColumnOp] = {}
+    new_names: dict[tuple[QualifiedName, str], str] = {}
     for (table, new), (old, who) in renames.items():
         if (table, old) not in dropped:
             raise RenameError(_problem(table, old, new, who, existing.get(table, frozenset())))
+        if new_names.setdefault((table, old), new) != new:
+            raise RenameError(
+                f"Column {table}.{old} is said to have become both {new_names[table, old]} and "
+                f"{new}; it can be one of them. Take one of the two hints away, then run the same "
+                "command again. No file was written."
+            )
         wanted[table, new] = dropped[table, old]
     return wanted
 
@@ -145,11 +153,11 @@ def _candidates(operations: Sequence[MigrateOperation]) -> list[_Pair]:
 
 
 def _refuse_table_renames(operations: Sequence[MigrateOperation]) -> None:
-    dropped = {op.table_name for op in operations if isinstance(op, ops.DropTableOp)}
+    dropped = {(op.table_name, op.schema) for op in operations if isinstance(op, ops.DropTableOp)}
     for operation in operations:
         if isinstance(operation, ops.CreateTableOp):
             old = hint(operation.info, RENAMED_FROM)
-            if old in dropped:
+            if (old, operation.schema) in dropped:
                 raise RenameError(
                     f"The model says that table {operation.table_name} was {old}. Renaming a table "
                     "is not among the changes that this release can make safe: create the new "

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from alembic import util
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import ops
 from alembic.script import ScriptDirectory
 
-from alembic_safe.alembic_private import rendered_body
+from alembic_safe.alembic_private import after_scripts, rendered_body
+from alembic_safe.errors import CannotRewrite
 from alembic_safe.lines import (
     Line,
     LineName,
@@ -25,6 +28,7 @@ from alembic_safe.lines import (
 from alembic_safe.operations.source import LINE_LENGTH
 from alembic_safe.phases import Marks, Phase
 from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.rewrite.comments import body
 from alembic_safe.rewrite.plan import RevisionDraft, RevisionSequence
 
 if TYPE_CHECKING:
@@ -47,7 +51,8 @@ _NOTES = {
 def write_sequence(
     context: MigrationContext, script: ops.MigrationScript, sequence: RevisionSequence
 ) -> list[ops.MigrationScript]:
-    """Write the contract revisions' files and return the directives for the history.
+    """Return the directives for the history, and have the contract revisions' files written
+    after theirs.
 
     Everything is rendered before the first file is written, so that an operation that cannot be
     rendered leaves nothing behind.
@@ -60,6 +65,7 @@ def write_sequence(
     history = context.script
     if history is None:
         raise TypeError("the migration context has no script directory")
+    _check_template(history)
     known = _known_contracts(context, history)
     directives: list[ops.MigrationScript] = []
     for draft in sequence.history:
@@ -71,15 +77,41 @@ def write_sequence(
         marks = _history_marks(draft, known)
         directive.imports.add(_set_apart(marks, directive.imports | imports.imports))
     completes = str(directives[-1].rev_id)
+    # Without the identifier in their names, two files may have the same one.
+    are_numbered = "%(rev)s" not in history.file_template
     files = [
-        _contract_file(context, script, draft, completes, known) for draft in sequence.contracts
+        _contract_file(
+            context,
+            script,
+            replace(draft, number=number if are_numbered else 1),
+            completes,
+            known,
+        )
+        for number, draft in enumerate(sequence.contracts, start=1)
     ]
     if files:
-        contracts_path(history).mkdir(exist_ok=True)
-        scripts = contract_scripts(history)
-        for file in files:
-            file.write(scripts, script)
+        after_scripts(context, functools.partial(_write, files, history, script))
     return directives
+
+
+def _write(
+    files: Sequence[_ContractFile], history: ScriptDirectory, script: ops.MigrationScript
+) -> None:
+    contracts_path(history).mkdir(exist_ok=True)
+    scripts = contract_scripts(history)
+    for file in files:
+        file.write(scripts, script)
+
+
+def _check_template(history: ScriptDirectory) -> None:
+    """Refuse a template that would leave the marks out."""
+    path = Path(history.dir) / "script.py.mako"
+    if "imports" not in path.read_text(encoding="utf-8"):
+        raise CannotRewrite(
+            f"{path} has no place for the phase of a revision: add a line "
+            '${imports if imports else ""} below its imports, as Alembic\'s own template has, '
+            "then run the same command again. No file was written."
+        )
 
 
 def _directive(
@@ -92,10 +124,10 @@ def _directive(
         rev_id=script.rev_id if is_first else util.rev_id(),
         message=_message(draft, _title(draft, script.message), ""),
         upgrade_ops=ops.UpgradeOps(
-            draft.upgrade, upgrade_token=script.upgrade_ops_list[0].upgrade_token
+            body(draft.upgrade), upgrade_token=script.upgrade_ops_list[0].upgrade_token
         ),
         downgrade_ops=ops.DowngradeOps(
-            draft.downgrade, downgrade_token=script.downgrade_ops_list[0].downgrade_token
+            body(draft.downgrade), downgrade_token=script.downgrade_ops_list[0].downgrade_token
         ),
         head=script.head if is_first else str(earlier[-1].rev_id),
         splice=script.splice if is_first else False,
@@ -131,6 +163,7 @@ class _ContractFile:
     imports: str
     upgrade: str
     downgrade: str
+    template_arguments: Mapping[str, Any]
 
     def write(self, scripts: ScriptDirectory, script: ops.MigrationScript) -> None:
         """Write the file from the user's template."""
@@ -141,8 +174,9 @@ class _ContractFile:
             splice=True,
             version_path=scripts.versions,
             depends_on=list(self.depends_on) or None,
-            imports=self.imports,
             **{
+                **self.template_arguments,
+                "imports": self.imports,
                 script.upgrade_ops_list[0].upgrade_token: self.upgrade,
                 script.downgrade_ops_list[0].downgrade_token: self.downgrade,
             },
@@ -159,21 +193,26 @@ def _contract_file(
     marks = Marks(
         phase=Phase.CONTRACT, transactional=False, completes=completes, touches=draft.touches
     )
-    title = f"contract {draft.steps[0].table}: {script.message or 'changes'}"
+    title = f"{_phase_and_number(draft)} {draft.steps[0].table}: {script.message or 'changes'}"
     return _ContractFile(
         revision=util.rev_id(),
         message=_message(draft, title, completes),
         depends_on=_meeting(draft, known),
         imports=_set_apart(marks, ()),
-        upgrade=_render(context, ops.UpgradeOps(draft.upgrade)),
-        downgrade=_render(context, ops.DowngradeOps(draft.downgrade)),
+        upgrade=_render(context, ops.UpgradeOps(body(draft.upgrade))),
+        downgrade=_render(context, ops.DowngradeOps(body(draft.downgrade))),
+        template_arguments=context.opts.get("template_args") or {},
     )
 
 
 def _title(draft: RevisionDraft, message: str | None) -> str:
-    # File names are cut from the front of the message, so the phase and number stand first.
-    phase = draft.phase.value if draft.number == 1 else f"{draft.phase.value} {draft.number}"
-    return f"{phase}: {message or 'changes'}"
+    return f"{_phase_and_number(draft)}: {message or 'changes'}"
+
+
+def _phase_and_number(draft: RevisionDraft) -> str:
+    """Return the beginning of a title. File names are made of the beginning of the message, so
+    that what differs has to stand first."""
+    return draft.phase.value if draft.number == 1 else f"{draft.phase.value} {draft.number}"
 
 
 def _message(draft: RevisionDraft, title: str, completes: str) -> str:

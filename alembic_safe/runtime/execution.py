@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from alembic.operations import Operations
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from alembic_safe.errors import LockNotAcquired, ObjectDiffers, StatementFailed
+from alembic_safe.errors import LockNotAcquired, ObjectDiffers
 from alembic_safe.operations import SafeOperation
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.statement import Done, Statement, Wait
+from alembic_safe.runtime.failures import explained
 from alembic_safe.runtime.locking import (
     RETRIED,
     Patience,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
 
 log = logging.getLogger("alembic.safe")
+
+T = TypeVar("T")
 
 EXECUTOR_OPTION = "alembic_safe_executor"
 """Where the runner leaves its executor in the options of a migration context."""
@@ -98,23 +101,74 @@ class Executor:
 
     def run_alone(self, connection: Connection, statement: Statement) -> None:
         """Run a statement on an autocommit connection until it succeeds or the deadline passes."""
-        attempt = 0
-        while True:
+
+        def once(lock_timeout: float) -> None:
             if statement.leftover is not None:
                 self.run_alone(connection, statement.leftover)
             if is_done(connection, statement):
                 return
+            with _timeouts(connection, statement, lock_timeout):
+                for sql in statement.sql:
+                    execute_sql(connection, sql)
+
+        try:
+            self.until_locked(connection, statement.sql[-1], statement.table, once)
+        except DBAPIError as error:
+            table = f" on {statement.table}" if statement.table is not None else ""
+            raise explained(
+                error,
+                f"Revision {self.revision}, {statement.object_name}{table}",
+                state="What was committed before stays, and the command continues here.",
+                statement="; ".join(statement.sql),
+            ) from error
+
+    def read(
+        self, connection: Connection, query: str, table: QualifiedName
+    ) -> Sequence[Sequence[object]]:
+        """Return the rows of a query that may read all of a table, on an autocommit connection.
+
+        However long it reads, it holds nobody up, so that the role's `statement_timeout` does not
+        count; the lock that lets it begin is waited for as any other.
+        """
+
+        def once(lock_timeout: float) -> Sequence[Sequence[object]]:
+            with transaction(connection):
+                _set_timeouts(connection, lock_timeout, Wait.UNBOUNDED, is_local=True)
+                options = {"no_parameters": True}
+                return connection.exec_driver_sql(query, execution_options=options).all()
+
+        return self.until_locked(connection, query, table, once)
+
+    def until_locked(
+        self,
+        connection: Connection,
+        sql: str,
+        table: QualifiedName | None,
+        once: Callable[[float], T],
+    ) -> T:
+        """Return what `once` returns, as soon as it has got its locks.
+
+        Args:
+            connection: a connection in autocommit mode.
+            sql: what `once` runs.
+            table: what it needs, if that is known.
+            once: one attempt; it is given its `lock_timeout` in seconds, and leaves nothing
+                behind where it fails.
+
+        Raises:
+            LockNotAcquired: the deadline passed.
+            DBAPIError: it failed for another reason than a lock.
+        """
+        attempt = 0
+        while True:
             attempt += 1
             began = self.patience.clock()
             try:
-                with self._timeouts(connection, statement):
-                    for sql in statement.sql:
-                        execute_sql(connection, sql)
-                return
+                return once(self.patience.lock_timeout(attempt))
             except DBAPIError as error:
                 if sqlstate(error) not in RETRIED or error.connection_invalidated:
-                    raise failure(error, statement, self.revision) from error
-                self.wait(connection, statement.sql[-1], statement.table, attempt, began, error)
+                    raise
+                self.wait(connection, sql, table, attempt, began, error)
 
     def wait(
         self,
@@ -168,27 +222,6 @@ class Executor:
             return
         for sql in statement.sql:
             execute_sql(connection, sql)
-
-    @contextmanager
-    def _timeouts(self, connection: Connection, statement: Statement) -> Iterator[None]:
-        lock_timeout = "0"
-        if statement.wait is Wait.SHORT:
-            lock_timeout = milliseconds(self.settings.lock_timeout)
-        if statement.transactional:
-            with transaction(connection):
-                _set_timeouts(connection, lock_timeout, statement.wait, is_local=True)
-                yield
-            return
-        previous = connection.execute(_READ_TIMEOUTS).one()
-        _set_timeouts(connection, lock_timeout, statement.wait, is_local=False)
-        try:
-            yield
-        finally:
-            if not connection.invalidated:
-                connection.execute(
-                    _SET_BOTH,
-                    {"lock": previous[0], "statement": previous[1], "is_local": False},
-                )
 
     def _write(self, context: MigrationContext, statement: Statement) -> None:
         output = context.impl.static_output
@@ -308,16 +341,6 @@ def _scalar(connection: Connection, query: str) -> str:
     return str(query_scalar(connection, query))
 
 
-def failure(error: DBAPIError, statement: Statement, revision: str) -> StatementFailed:
-    """Return the error for a statement that the server refused."""
-    table = f" on {statement.table}" if statement.table is not None else ""
-    return StatementFailed(
-        f"Revision {revision}, {statement.object_name}{table}: {server_message(error)}. "
-        f"The statement was: {'; '.join(statement.sql)}. Correct the data or the schema, then run "
-        "the same command again; it continues here."
-    )
-
-
 def _relations(sql: str, table: QualifiedName | None) -> tuple[QualifiedName, ...]:
     from alembic_safe.postgres.expressions import relations_of
 
@@ -327,12 +350,36 @@ def _relations(sql: str, table: QualifiedName | None) -> tuple[QualifiedName, ..
     return found
 
 
-def _set_timeouts(connection: Connection, lock_timeout: str, wait: Wait, *, is_local: bool) -> None:
+@contextmanager
+def _timeouts(connection: Connection, statement: Statement, lock_timeout: float) -> Iterator[None]:
+    """The timeouts of a statement, and its transaction if it can have one."""
+    if statement.wait is Wait.UNBOUNDED:
+        lock_timeout = 0.0
+    if statement.transactional:
+        with transaction(connection):
+            _set_timeouts(connection, lock_timeout, statement.wait, is_local=True)
+            yield
+        return
+    previous = connection.execute(_READ_TIMEOUTS).one()
+    _set_timeouts(connection, lock_timeout, statement.wait, is_local=False)
+    try:
+        yield
+    finally:
+        if not connection.invalidated:
+            connection.execute(
+                _SET_BOTH, {"lock": previous[0], "statement": previous[1], "is_local": False}
+            )
+
+
+def _set_timeouts(
+    connection: Connection, lock_timeout: float, wait: Wait, *, is_local: bool
+) -> None:
+    lock = milliseconds(lock_timeout)
     if wait is Wait.UNBOUNDED:
-        values = {"lock": lock_timeout, "statement": "0", "is_local": is_local}
+        values = {"lock": lock, "statement": "0", "is_local": is_local}
         connection.execute(_SET_BOTH, values)
     else:
-        connection.execute(_SET_LOCK, {"lock": lock_timeout, "is_local": is_local})
+        connection.execute(_SET_LOCK, {"lock": lock, "is_local": is_local})
 
 
 _READ_TIMEOUTS = text(

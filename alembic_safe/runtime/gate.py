@@ -32,7 +32,8 @@ class Evidence:
         contracts: applied contract revisions.
         applied: the ledger's record of each applied revision of the history, where it has one.
         release_first_seen: when each release first ran `upgrade`.
-        untouched: nothing was ever applied to this database.
+        untouched: nothing is applied to this database, or its first upgrade was cut short, so
+            that no release works with it yet.
         now: the time of the decision, by the database's clock.
     """
 

@@ -13,14 +13,26 @@ from alembic_safe.runtime.sessions import execute_sql, query_scalar
 
 LEDGER_TABLE = "alembic_safe_ledger"
 
+RELEASE = "release"
+FIRST_UPGRADE = "first upgrade"
+FIRST_UPGRADE_DONE = "first upgrade done"
+_OPENING = frozenset({FIRST_UPGRADE, FIRST_UPGRADE_DONE, "stamp"})
+
 
 @dataclass(frozen=True)
 class Record:
-    """What the ledger tells the gate."""
+    """What the ledger tells the gate.
+
+    Args:
+        applied: the last upgrade to each revision of the history.
+        release_first_seen: when each release first ran `upgrade`.
+        is_unfinished: the first upgrade of this database began and did not come to its end.
+        now: the database's clock.
+    """
 
     applied: dict[str, Applied]
     release_first_seen: dict[str, datetime]
-    is_empty: bool
+    is_unfinished: bool
     now: datetime
 
 
@@ -54,29 +66,38 @@ class Ledger:
         """Return what the table says; an empty record where there is no table."""
         now = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
         if not query_scalar(connection, f"SELECT {self.table.regclass} IS NOT NULL"):
-            return Record({}, {}, True, now)
+            return Record({}, {}, False, now)
         rows = connection.execute(
             text(f"SELECT event, line, revision, release, at FROM {self.table.sql} ORDER BY id")
         ).all()
         applied: dict[str, Applied] = {}
         first_seen: dict[str, datetime] = {}
+        is_unfinished = False
         for event, line, revision, release, at in rows:
             if release is not None:
                 first_seen.setdefault(release, at)
+            if event in _OPENING:
+                is_unfinished = event == FIRST_UPGRADE
             if line == "history" and event == "upgrade":
                 applied[revision] = Applied(release, at)
             elif line == "history":
                 applied.pop(revision, None)
-        return Record(applied, first_seen, not rows, now)
+        return Record(applied, first_seen, is_unfinished, now)
 
-    def note_release(self, connection: Connection, release: str) -> None:
-        """Write down that a release runs an upgrade: the gate tells by it who came first."""
+    def note_event(self, connection: Connection, event: str, release: str | None) -> None:
+        """Write down something about a run as a whole.
+
+        Args:
+            event: `RELEASE`, by which the gate tells which release came first; `FIRST_UPGRADE`
+                and `FIRST_UPGRADE_DONE`, by which it knows a first upgrade that was cut short.
+            release: the release that runs it, if one was given.
+        """
         connection.execute(
             text(
                 f"INSERT INTO {self.table.sql} (event, release)"
-                " VALUES ('release', CAST(:release AS text))"
+                " VALUES (CAST(:event AS text), CAST(:release AS text))"
             ),
-            {"release": release},
+            {"event": event, "release": release},
         )
 
     def note_step(

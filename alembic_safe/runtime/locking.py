@@ -22,6 +22,9 @@ INSUFFICIENT_PRIVILEGE = "42501"
 RETRIED = frozenset({LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED})
 """PostgreSQL documentation, Appendix A. Error Codes."""
 
+_MOST_DOUBLINGS = 64
+"""Beyond every cap that makes sense, and before floating point numbers end."""
+
 
 def sqlstate(error: DBAPIError) -> str | None:
     """Return the server's error code.
@@ -41,8 +44,17 @@ def sqlstate(error: DBAPIError) -> str | None:
 
 
 def server_message(error: DBAPIError) -> str:
-    """Return what the server said, on one line."""
-    return " ".join(str(error.orig).split())
+    """Return what the server said, on one line and without a full stop."""
+    # psycopg and psycopg2 tell the parts in `diag`; SQLAlchemy wraps what asyncpg raises. The
+    # whole text would repeat the statement, or name a Python class.
+    diagnostics = getattr(error.orig, "diag", None) or getattr(error.orig, "__cause__", None)
+    message = getattr(diagnostics, "message_primary", getattr(diagnostics, "message", None))
+    detail = getattr(diagnostics, "message_detail", getattr(diagnostics, "detail", None))
+    said = f"{message} ({detail.rstrip('.')})" if message and detail else message or error.orig
+    return " ".join(str(said).split()).rstrip(".")
+
+
+_FIRST_LOCK_TIMEOUT = 0.05
 
 
 @dataclass
@@ -62,6 +74,19 @@ class Patience:
     clock: Callable[[], float] = time.monotonic
     spent: float = 0.0
 
+    def lock_timeout(self, attempt: int) -> float:
+        """Return how long an attempt may wait for its lock, in seconds.
+
+        The first attempts are short: mostly the lock is free, and where it is not, all queries
+        that come behind wait as long. Above all, two transactions that lock two tables in
+        opposite order end their deadlock by it.
+
+        Args:
+            attempt: from 1.
+        """
+        doubled = 2.0 ** min(attempt - 1, _MOST_DOUBLINGS)
+        return min(self.settings.lock_timeout, _FIRST_LOCK_TIMEOUT * doubled)
+
     def pause(self, attempt: int, since: float) -> bool:
         """Wait before another attempt; the caller holds no lock and no transaction.
 
@@ -75,7 +100,8 @@ class Patience:
         Returns:
             False, without waiting, when the deadline leaves no time for another attempt.
         """
-        bound = min(self.settings.retry_cap, self.settings.retry_base * 2.0 ** (attempt - 1))
+        doubled = 2.0 ** min(attempt - 1, _MOST_DOUBLINGS)
+        bound = min(self.settings.retry_cap, self.settings.retry_base * doubled)
         delay = self.uniform(0.0, bound)
         self.spent += self.clock() - since
         if self.spent + delay >= self.settings.lock_deadline:

@@ -19,9 +19,10 @@ from alembic_safe.lines import (
     contract_revisions,
     contract_scripts,
     contract_table,
-    contracts_path,
+    has_contracts,
     heads_among,
     marks_of,
+    readable_files,
 )
 from alembic_safe.postgres.identifiers import QualifiedName, literal
 from alembic_safe.runtime.execution import EXECUTOR_OPTION, TRANSACTIONAL_OPTION, Executor
@@ -64,11 +65,12 @@ def write_script(
 def contracts_of(context: MigrationContext) -> tuple[Line, tuple[Revision, ...]] | None:
     """Return the contract line and its revisions; None where there is none."""
     history = context.script
-    if history is None or not contracts_path(history).is_dir():
+    if history is None or not has_contracts(history):
         return None
     table = contract_table(QualifiedName(context.version_table, context.version_table_schema))
     line = Line(LineName.CONTRACT, contract_scripts(history), table)
-    return line, contract_revisions(line, history)
+    with readable_files(history):
+        return line, contract_revisions(line, history)
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.migration import MigrationContext, RevisionStep, StampStep
-from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
@@ -22,7 +20,6 @@ from alembic_safe.errors import (
     ContractPending,
     ExternalTransaction,
     InvalidRevision,
-    MissingPrivilege,
     UnknownContract,
 )
 from alembic_safe.lines import (
@@ -32,12 +29,14 @@ from alembic_safe.lines import (
     contract_revisions,
     contract_scripts,
     contract_table,
-    contracts_path,
     described,
+    has_contracts,
     heads_among,
+    readable_files,
 )
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.runtime.execution import in_driver_autocommit
+from alembic_safe.runtime.failures import explained
 from alembic_safe.runtime.gate import (
     Evidence,
     Planned,
@@ -46,15 +45,22 @@ from alembic_safe.runtime.gate import (
     plan_downgrade,
     plan_upgrade,
 )
-from alembic_safe.runtime.ledger import LEDGER_TABLE, Ledger
-from alembic_safe.runtime.locking import INSUFFICIENT_PRIVILEGE, Patience, server_message, sqlstate
+from alembic_safe.runtime.ledger import (
+    FIRST_UPGRADE,
+    FIRST_UPGRADE_DONE,
+    LEDGER_TABLE,
+    RELEASE,
+    Ledger,
+)
+from alembic_safe.runtime.locking import Patience
 from alembic_safe.runtime.sessions import (
     SessionSettings,
     check_server,
+    noticed_if_gone,
     one_upgrade_at_a_time,
     query_scalar,
 )
-from alembic_safe.runtime.steps import StepRunner
+from alembic_safe.runtime.steps import StepRunner, check_function
 from alembic_safe.settings import Settings
 
 if TYPE_CHECKING:
@@ -92,7 +98,7 @@ class Runner:
     @cached_property
     def contract(self) -> Line | None:
         """The contract line; None as long as it has no folder."""
-        if not contracts_path(self.history.scripts).is_dir():
+        if not has_contracts(self.history.scripts):
             return None
         table = contract_table(self.history.version_table)
         return Line(LineName.CONTRACT, contract_scripts(self.history.scripts), table)
@@ -102,7 +108,7 @@ class Runner:
         """All contract revisions, each after those it depends on."""
         if self.contract is None:
             return ()
-        with _readable_files():
+        with readable_files(self.history.scripts):
             return contract_revisions(self.contract, self.history.scripts)
 
     @property
@@ -130,7 +136,7 @@ class Runner:
             heads = () if self.context.purge else self._heads(self.history)
             # Loading many files takes a while, in which no transaction should be open.
             self.connection.commit()
-            with _readable_files():
+            with readable_files(self.history.scripts):
                 steps = list(self.context.opts["fn"](heads, self.context))
             self.connection.commit()
             match _kind(command_of(self.context), steps):
@@ -146,8 +152,14 @@ class Runner:
         self._check_needs(scripts, revisions)
         evidence = self._evidence(heads)
         plan = plan_upgrade(revisions, self.contracts, evidence, self.settings)
-        self._note_release(evidence)
+        if self.settings.release not in (None, *evidence.release_first_seen):
+            self._note(RELEASE)
+        is_first = evidence.untouched and bool(plan.steps)
+        if is_first:
+            self._note(FIRST_UPGRADE)
         self._run(plan)
+        if is_first:
+            self._note(FIRST_UPGRADE_DONE)
         self._tell_held(plan)
 
     def _downgrade(self, scripts: Sequence[Script]) -> None:
@@ -202,7 +214,7 @@ class Runner:
         lock = one_upgrade_at_a_time(
             self.connection, self.history.version_table, self.settings.upgrade_deadline
         )
-        with lock:
+        with lock, noticed_if_gone(self.connection):
             self._steps = StepRunner(
                 self.environment,
                 dict(self.context.opts),
@@ -223,6 +235,9 @@ class Runner:
     def _run(self, plan: RunPlan) -> None:
         if not plan.steps:
             return
+        for step in plan.steps:
+            script = _found(self._line(step.line), step.revision)
+            check_function(script, is_upgrade=step.is_upgrade)
         self._create_ledger()
         for (line_name, is_upgrade), group in groupby(
             plan.steps, key=lambda step: (step.line, step.is_upgrade)
@@ -269,7 +284,7 @@ class Runner:
             contracts=self._applied_contracts(),
             applied=record.applied,
             release_first_seen=record.release_first_seen,
-            untouched=not history and record.is_empty,
+            untouched=not history or record.is_unfinished,
             now=record.now,
         )
         self.connection.commit()
@@ -280,18 +295,11 @@ class Runner:
             self.ledger.create(self.connection)
             self.connection.commit()
         except DBAPIError as error:
-            if sqlstate(error) != INSUFFICIENT_PRIVILEGE:
-                raise
-            self.connection.rollback()
-            where = f"Creating the ledger table {self.ledger.table}"
-            raise MissingPrivilege(where, server_message(error)) from error
+            raise explained(error, f"Creating the ledger table {self.ledger.table}") from error
 
-    def _note_release(self, evidence: Evidence) -> None:
-        release = self.settings.release
-        if release is None or release in evidence.release_first_seen:
-            return
+    def _note(self, event: str) -> None:
         self._create_ledger()
-        self.ledger.note_release(self.connection, release)
+        self.ledger.note_event(self.connection, event, self.settings.release)
         self.connection.commit()
 
     def _tell_held(self, plan: RunPlan) -> None:
@@ -365,21 +373,3 @@ def _found(line: Line, revision: str) -> Script:
     if script is None:
         raise InvalidRevision(revision, "it is not there any more")
     return script
-
-
-@contextmanager
-def _readable_files() -> Iterator[None]:
-    """Name the revision file that Python cannot load."""
-    try:
-        yield
-    except (CommandError, DBAPIError):
-        raise
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        path = (
-            getattr(error, "filename", None)
-            # A module without `upgrade`: the error is raised in Alembic, and names the module.
-            or getattr(getattr(error, "obj", None), "__file__", None)
-            or (frames[-1].filename if frames else "?")
-        )
-        raise InvalidRevision(str(path), f"{type(error).__name__}: {error}") from error

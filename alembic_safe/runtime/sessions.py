@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from alembic_safe.errors import UnsupportedServer, UpgradeRunning
 from alembic_safe.postgres.identifiers import QualifiedName, literal
@@ -38,7 +39,7 @@ def check_server(connection: Connection) -> None:
     """Refuse a server on which revisions cannot run.
 
     Raises:
-        UnsupportedServer: it is too old, or a standby.
+        UnsupportedServer: it is too old, a standby, or read-only for this role.
     """
     version = int((connection.dialect.server_version_info or (0,))[0])
     if version < OLDEST_SERVER:
@@ -46,11 +47,21 @@ def check_server(connection: Connection) -> None:
             f"The server is PostgreSQL {version}; alembic-safe needs {OLDEST_SERVER} or newer. "
             "Upgrade the server, or run these revisions with plain Alembic. Nothing was changed."
         )
-    if connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one():
+    is_standby, is_read_only = connection.execute(_WRITABLE).one()
+    if is_standby:
         raise UnsupportedServer(
             "The server is a standby, which cannot be changed. Point the URL of your Alembic "
             "environment to the primary, then run the same command again. Nothing was changed."
         )
+    if is_read_only:
+        raise UnsupportedServer(
+            "The database is read-only for this role (setting default_transaction_read_only). "
+            "Connect as a role that may write, then run the same command again. Nothing was "
+            "changed."
+        )
+
+
+_WRITABLE = text("SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'")
 
 
 @dataclass(frozen=True)
@@ -154,6 +165,42 @@ def one_upgrade_at_a_time(
         if not connection.closed and not connection.invalidated:
             connection.rollback()
             _polled(connection, _UNLOCK, key)
+
+
+@contextmanager
+def noticed_if_gone(connection: Connection) -> Iterator[None]:
+    """Have the server notice when this process is gone, and end what it runs for it.
+
+    Otherwise a statement of a process that was killed goes on to its end, with its locks and with
+    the upgrade lock, and nobody can continue meanwhile. Needs PostgreSQL 14 or newer, on a system
+    that can tell; a value that is set already stays.
+
+    Args:
+        connection: the migration's connection, in no transaction.
+
+    Source: PostgreSQL documentation, client_connection_check_interval.
+    """
+    try:
+        changed = connection.execute(_CHECK_CLIENT).one_or_none() is not None
+        connection.commit()
+    except DBAPIError:
+        # The server's system cannot tell.
+        changed = False
+        connection.rollback()
+    try:
+        yield
+    finally:
+        if changed and not connection.closed and not connection.invalidated:
+            connection.rollback()
+            connection.execute(_IGNORE_CLIENT)
+            connection.commit()
+
+
+_CHECK_CLIENT = text(
+    "SELECT set_config('client_connection_check_interval', '2s', false)"
+    " WHERE current_setting('client_connection_check_interval', true) = '0'"
+)
+_IGNORE_CLIENT = text("SELECT set_config('client_connection_check_interval', '0', false)")
 
 
 def _polled(connection: Connection, query: object, key: dict[str, str]) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,16 +14,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.util import CommandError
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import DBAPIError
 
-from alembic_safe.errors import (
-    ConnectionLost,
-    HalfApplied,
-    Interrupted,
-    InvalidRevision,
-    MissingPrivilege,
-)
+from alembic_safe.errors import HalfApplied, Interrupted, InvalidRevision, RevisionFailed
 from alembic_safe.lines import Line, marks_of
 from alembic_safe.postgres.identifiers import literal
 from alembic_safe.runtime.execution import (
@@ -31,14 +27,9 @@ from alembic_safe.runtime.execution import (
     connection_of,
     in_driver_autocommit,
 )
+from alembic_safe.runtime.failures import explained, is_interrupt, origin
 from alembic_safe.runtime.ledger import Ledger
-from alembic_safe.runtime.locking import (
-    INSUFFICIENT_PRIVILEGE,
-    RETRIED,
-    Patience,
-    server_message,
-    sqlstate,
-)
+from alembic_safe.runtime.locking import RETRIED, Patience, server_message, sqlstate
 from alembic_safe.runtime.sessions import SessionSettings, milliseconds
 
 if TYPE_CHECKING:
@@ -81,6 +72,7 @@ class StepRunner:
                 state before that revision, or after the last statement of a revision whose
                 statements commit one by one.
             HalfApplied: a revision committed a part of its work and failed.
+            StatementFailed, RevisionFailed: the server, or Python, found a fault in a revision.
             MissingPrivilege, ConnectionLost, Interrupted: as they say.
         """
         pending = deque(scripts)
@@ -91,15 +83,10 @@ class StepRunner:
             try:
                 with watch.commits_of(self.connection):
                     self._attempt(line, pending, is_upgrade, attempt, watch)
-            except DBAPIError as error:
+            except BaseException as error:
                 failed = pending[0]
                 attempt = attempt + 1 if failed is script else 2
-                self._recover(failed, watch, error, attempt - 1)
-            except KeyboardInterrupt:
-                self._abandon()
-                if self.environment.config.cmd_opts is None:
-                    raise
-                raise Interrupted(f"revision {pending[0].revision}") from None
+                self._recover(failed, watch, origin(error), attempt - 1)
             else:
                 attempt = 1
 
@@ -143,7 +130,7 @@ class StepRunner:
         self, line: Line, script: Script, is_upgrade: bool, attempt: int, watch: _Watch
     ) -> RevisionStep:
         marks = marks_of(script)
-        step = _revision_step(line, script, is_upgrade)
+        step = RevisionStep(line.scripts.revision_map, script, is_upgrade)
         context = self.environment.get_context()
         context.opts[EXECUTOR_OPTION] = Executor(self.patience, script.revision)
         write_down = functools.partial(
@@ -156,7 +143,12 @@ class StepRunner:
             release=self.patience.settings.release,
             attempts=attempt,
         )
-        run = self._transactional if marks.transactional else self._statement_by_statement
+        lock_timeout = self.patience.lock_timeout(attempt)
+        run = (
+            functools.partial(self._transactional, lock_timeout)
+            if marks.transactional
+            else self._statement_by_statement
+        )
         step.migration_fn = functools.partial(run, context, step.migration_fn, write_down, watch)
         # Alembic logs the function's name.
         step.migration_fn.__name__ = "upgrade" if is_upgrade else "downgrade"
@@ -164,13 +156,13 @@ class StepRunner:
 
     def _transactional(
         self,
+        lock_timeout: float,
         context: MigrationContext,
         migrate: Callable[..., None],
         write_down: Callable[..., None],
         watch: _Watch,
         **arguments: Any,
     ) -> None:
-        lock_timeout = self.patience.settings.lock_timeout
         write_down(beside=self.session.of_step(lock_timeout))
         watch.committed = False
         with watch.later_transactions(self.connection, lock_timeout):
@@ -186,7 +178,7 @@ class StepRunner:
     ) -> None:
         with context.autocommit_block():
             connection = connection_of(context)
-            # For plain operations, should a person have added some.
+            # For plain operations, should a person have added some. They are not repeated.
             self.session.restore(connection, self.patience.settings.lock_timeout)
             try:
                 migrate(**arguments)
@@ -195,18 +187,26 @@ class StepRunner:
                     self.session.restore(connection)
         write_down()
 
-    def _recover(self, script: Script, watch: _Watch, error: DBAPIError, attempt: int) -> None:
+    def _recover(self, script: Script, watch: _Watch, error: BaseException, attempt: int) -> None:
         """Get ready for another attempt, or raise what the user should see."""
-        if error.connection_invalidated:
-            raise ConnectionLost(script.revision, server_message(error)) from error
+        where = f"Revision {script.revision}"
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise explained(error, where) from error
         self._abandon()
-        code = sqlstate(error)
-        if code == INSUFFICIENT_PRIVILEGE:
-            raise MissingPrivilege(f"Revision {script.revision}", server_message(error)) from error
-        if code not in RETRIED:
+        if not isinstance(error, DBAPIError):
+            # A program that calls Alembic gets what was raised.
+            if isinstance(error, CommandError) or self.environment.config.cmd_opts is None:
+                raise error
+            if is_interrupt(error):
+                raise Interrupted(f"revision {script.revision}") from None
+            if isinstance(error, Exception):
+                raise _python_failure(error, script, watch.state(script)) from error
             raise error
-        if watch.committed:
+        code = sqlstate(error)
+        if code in RETRIED and watch.committed:
             raise HalfApplied(script.revision, script.path, server_message(error)) from error
+        if code not in RETRIED:
+            raise explained(error, where, state=watch.state(script)) from error
         executor = Executor(self.patience, script.revision)
         executor.wait(self.connection, error.statement or "", None, attempt, watch.began, error)
         self.connection.rollback()
@@ -229,6 +229,14 @@ class _Watch:
 
     committed: bool = False
     began: float = 0.0
+
+    def state(self, script: Script) -> str:
+        """Return a sentence about the database after the revision has failed."""
+        if not self.committed:
+            return "The database is in the state before this revision."
+        if marks_of(script).transactional:
+            return "What the revision committed before stays: undo it by hand."
+        return "What was committed before stays."
 
     @contextmanager
     def commits_of(self, connection: Connection) -> Iterator[None]:
@@ -275,8 +283,24 @@ class _Watch:
             event.remove(connection, "begin", on_begin)
 
 
-def _revision_step(line: Line, script: Script, is_upgrade: bool) -> RevisionStep:
-    try:
-        return RevisionStep(line.scripts.revision_map, script, is_upgrade)
-    except AttributeError as error:
-        raise InvalidRevision(script.path, f"it has no function: {error}") from None
+def check_function(script: Script, *, is_upgrade: bool) -> None:
+    """Refuse a revision file that has nothing to run.
+
+    Raises:
+        InvalidRevision: it has no such function.
+    """
+    name = "upgrade" if is_upgrade else "downgrade"
+    if not callable(getattr(script.module, name, None)):
+        raise InvalidRevision(script.path, f"it has no function {name}()")
+
+
+def _python_failure(error: Exception, script: Script, state: str) -> RevisionFailed:
+    """Return what the user should see of an error in the Python code of a revision."""
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == script.path
+    ]
+    place = f"{script.path}, line {lines[-1]}" if lines else script.path
+    reason = f"{type(error).__name__}: {error}"
+    return RevisionFailed(f"Revision {script.revision}", place, reason, state)

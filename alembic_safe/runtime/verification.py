@@ -17,7 +17,6 @@ from alembic_safe.postgres.conditions import (
 )
 from alembic_safe.postgres.identifiers import literal, quote
 from alembic_safe.runtime.execution import autocommit, executor_of, write_outside_transaction
-from alembic_safe.runtime.sessions import query_scalar
 
 log = logging.getLogger("alembic.safe")
 
@@ -39,18 +38,20 @@ def verify_sync(operations: Operations, operation: VerifySyncOp) -> None:
     if context.as_sql:
         write_outside_transaction(context, _script(source_exists, checks))
         return
-    revision = executor_of(context).revision
+    executor = executor_of(context)
     with autocommit(context) as connection:
 
         def holds(condition: str) -> bool:
-            return bool(query_scalar(connection, f"SELECT {condition}"))
+            rows = executor.read(connection, f"SELECT {condition}", operation.trigger.table)
+            return bool(rows[0][0])
 
         if not holds(source_exists):
             return
         for check in checks:
             if not holds(check.holds):
                 raise VerificationFailed(
-                    f"Revision {revision} does not run: {check.problem} Nothing was removed."
+                    f"Revision {executor.revision} does not run: {check.problem} Nothing was "
+                    "removed."
                 )
     log.info(
         "verified: %s.%s has all of %s", operation.table_name, operation.target, operation.source

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from alembic.operations import MigrateOperation, ops
 
@@ -48,6 +48,8 @@ def plan_for(operation: MigrateOperation, surroundings: Surroundings) -> Plan:
             plan = create_table(operation, surroundings)
         case ops.CreateIndexOp():
             plan = create_index(operation, surroundings)
+        case ops.DropIndexOp() if _goes_with_its_column(operation, surroundings):
+            plan = ()
         case ops.DropIndexOp() if not _goes_with_its_table(operation, surroundings):
             plan = drop_index(operation, surroundings)
         case ops.CreateForeignKeyOp():
@@ -81,13 +83,52 @@ def unexamined(operation: MigrateOperation, surroundings: Surroundings) -> Plan:
             phase=Phase.EXPAND,
             table=table,
             upgrade=(comment, operation),
-            downgrade=(comment, operation.reverse()),
+            downgrade=_way_back(operation, comment),
             says=f"Has an operation on {table} that was not examined; see the comment.",
             locks=frozenset({table}),
+            touches=tuple(_touched(operation, table, surroundings)),
         ),
     )
+
+
+def _way_back(operation: MigrateOperation, comment: CommentOp) -> tuple[MigrateOperation, ...]:
+    try:
+        return (comment, operation.reverse())
+    except (NotImplementedError, ValueError):
+        what = f"{type(operation).__name__} of upgrade()"
+        return (CommentOp(f"alembic-safe knows no way back for {what}: write it here."),)
+
+
+def _touched(
+    operation: MigrateOperation, table: QualifiedName, surroundings: Surroundings
+) -> Iterator[str]:
+    """Yield what an operation of any kind names, as far as that can be told."""
+    columns = [getattr(operation, "column_name", None)]
+    if isinstance(operation, ops.AddColumnOp):
+        columns = [operation.column.name]
+    elif isinstance(operation, ops.CreateUniqueConstraintOp):
+        columns = [getattr(column, "name", column) for column in operation.columns]
+    elif isinstance(operation, ops.DropTableOp):
+        info = surroundings.catalog.table(table.name, table.schema)
+        columns = [column.name for column in info.columns] if info is not None else []
+    yield from (f"column {table}.{column}" for column in columns if column is not None)
+    for kind in ("constraint", "index"):
+        name = getattr(operation, f"{kind}_name", None)
+        if name is not None:
+            yield f"{kind} {name}"
 
 
 def _goes_with_its_table(operation: ops.DropIndexOp, surroundings: Surroundings) -> bool:
     table = QualifiedName(operation.table_name or "", operation.schema)
     return table in surroundings.dropped_tables
+
+
+def _goes_with_its_column(operation: ops.DropIndexOp, surroundings: Surroundings) -> bool:
+    """Return whether the recipe that drops a column drops the index too."""
+    table = QualifiedName(operation.table_name or "", operation.schema)
+    info = surroundings.catalog.table(table.name, table.schema)
+    if info is None or info.kind != "r":
+        return False
+    index = next((index for index in info.indexes if index.name == operation.index_name), None)
+    columns = index.columns if index is not None else ()
+    return any((table, column) in surroundings.dropped_columns for column in columns)

@@ -26,8 +26,9 @@ from alembic_safe.postgres.expressions import (
     rename_column_in_constraint,
     rename_column_in_index,
 )
-from alembic_safe.postgres.identifiers import QualifiedName, derived_name
-from alembic_safe.rewrite.recipes.foreign_keys import not_valid_key
+from alembic_safe.postgres.identifiers import QualifiedName, derived_name, literal, quote
+from alembic_safe.rewrite.recipes.columns import execute
+from alembic_safe.rewrite.recipes.foreign_keys import default_name, not_valid_key
 from alembic_safe.rewrite.recipes.indexes import concurrently, refuse_partitioned
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
 from alembic_safe.rewrite.renames import RenameColumnOp
@@ -113,11 +114,10 @@ class _Carrier:
         old = self._concurrent(index.name, index.is_unique, index_body(index.definition))
         going = Carried(
             drop_old_indexes=(old.reverse(),),
-            build_old=(old,),
+            build_old=(old, *self._index_details(index, index.name)),
             touches=(f"index {index.name}",),
         )
-        is_dropped = self._is_dropped(ops.DropIndexOp, "index_name", index.name)
-        new = self._new_index(index, must_be_modelled=is_dropped)
+        new = self._new_index(index)
         if new is None:
             return going
         keeps_name = new.index_name == index.name
@@ -125,7 +125,7 @@ class _Carrier:
             new.index_name = _passing_name(index.name)
         going = replace(
             going,
-            build=(new,),
+            build=(new, *self._index_details(index, new.index_name)),
             unbuild=(new.reverse(),),
             indexes=(new.index_name,),
         )
@@ -134,54 +134,94 @@ class _Carrier:
         rename = RenameIndexOp(new.index_name, index.name, self.table.name, self.table.schema)
         return replace(going, take_names=(rename,), give_names_back=(rename.reverse(),))
 
-    def _new_index(
-        self, index: IndexInfo, *, must_be_modelled: bool
-    ) -> CreateIndexConcurrentlyOp | None:
-        """Return the index on the new column: the models' where they have one, otherwise a copy;
-        None where the models drop it."""
-        for operation in self._of(ops.CreateIndexOp):
-            columns = {column.name for column in operation.to_index().columns}
-            same_columns = self._as_old(columns) == index.columns
-            same_kind = same_columns and bool(operation.unique) == index.is_unique
-            if operation.index_name == index.name or same_kind:
-                self.diff.remove(operation)
-                return concurrently(operation, self.surroundings)
-        if must_be_modelled:
-            return None
-        body = rename_column_in_index(index.definition, self.old, self.new)
-        return self._concurrent(index.name, index.is_unique, body)
+    def _new_index(self, index: IndexInfo) -> CreateIndexConcurrentlyOp | None:
+        """Return the index on the new column: a copy where the models do not know the index, the
+        models' own where they do, None where they drop it."""
+        if not self._drops(ops.DropIndexOp, "index_name", index.name):
+            body = rename_column_in_index(index.definition, self.old, self.new)
+            return self._concurrent(index.name, index.is_unique, body)
+        created = self._of(ops.CreateIndexOp)
+        of_that_name = [operation for operation in created if operation.index_name == index.name]
+        for operation in (*of_that_name, *filter(lambda op: self._is_alike(op, index), created)):
+            self.diff.remove(operation)
+            return concurrently(operation, self.surroundings)
+        return None
+
+    def _is_alike(self, operation: ops.CreateIndexOp, index: IndexInfo) -> bool:
+        columns = {column.name for column in operation.to_index().columns}
+        same_columns = self._as_old(columns) == index.columns
+        is_taken = any(other.name == operation.index_name for other in self.info.indexes)
+        return same_columns and bool(operation.unique) == index.is_unique and not is_taken
+
+    def _index_details(self, index: IndexInfo, name: str) -> Operations:
+        """Return what CREATE INDEX cannot say: the comment and the statistics targets."""
+        target = self.table.sibling(name).sql
+        sql = [
+            f"ALTER INDEX {target} ALTER COLUMN {position} SET STATISTICS {statistics}"
+            for position, statistics in index.statistics_targets
+        ]
+        if index.comment is not None:
+            sql.append(f"COMMENT ON INDEX {target} IS {literal(index.comment)}")
+        return tuple(execute(statement) for statement in sql)
+
+    def _comment(self, constraint: ConstraintInfo, name: str) -> Operations:
+        if constraint.comment is None:
+            return ()
+        target = f"{quote(name)} ON {self.table.sql}"
+        return (execute(f"COMMENT ON CONSTRAINT {target} IS {literal(constraint.comment)}"),)
 
     def unique_constraint(self, constraint: ConstraintInfo) -> Carried:
-        is_dropped = self._is_dropped(ops.DropConstraintOp, "constraint_name", constraint.name)
         created = self._created_unique(constraint)
-        if is_dropped and created is None:
+        if created is None and self._is_dropped_by_models(constraint):
             return Carried(touches=(f"constraint {constraint.name}",))
+        self._drops(ops.DropConstraintOp, "constraint_name", constraint.name)
         refuse_partitioned(self.table, self.surroundings, f"constraint {constraint.name}")
-        final = str(created.constraint_name) if created is not None else constraint.name
+        final = constraint.name
+        if created is not None:
+            columns = self._as_new(constraint.key_columns)
+            final = str(created.constraint_name or default_name(self.table, columns, "key"))
+        built_as = final if final != constraint.name else _passing_name(final)
         own = next(i for i in self.info.indexes if i.constraint == constraint.name)
-        options = _deferrable(constraint)
-        passing = _passing_name(final)
         new_index = self._concurrent(
-            passing, True, rename_column_in_index(own.definition, self.old, self.new)
+            built_as, True, rename_column_in_index(own.definition, self.old, self.new)
         )
-        old_index = self._concurrent(
-            derived_name("alembic_safe_old", constraint.name), True, index_body(own.definition)
-        )
-        table, schema = self.table.name, self.table.schema
-        new_key = AddUniqueConstraintUsingIndexOp(final, table, passing, options, schema)
-        old_key = AddUniqueConstraintUsingIndexOp(
-            constraint.name, table, old_index.index_name, options, schema
-        )
-        return Carried(
-            build=(new_index,),
-            unbuild=(new_index.reverse(),),
-            take_names=(new_key,),
-            # The plain index is back before the constraint goes: no duplicate slips in between.
-            give_names_back=(new_index, new_key.reverse()),
-            build_old=(old_index, old_key),
-            indexes=(passing,),
+        # Under the constraint's own name, which is free by then: it is there after a crash, too.
+        old_index = self._concurrent(constraint.name, True, index_body(own.definition))
+        new_key = self._unique(built_as, new_index, constraint)
+        old_key = self._unique(constraint.name, old_index, constraint)
+        carried = Carried(
+            build=(
+                new_index,
+                # At once: a deferrable constraint is checked later than its bare index.
+                new_key,
+                *self._index_details(own, built_as),
+                *self._comment(constraint, built_as),
+            ),
+            unbuild=(new_key.reverse(), new_index.reverse()),
+            build_old=(
+                old_index,
+                old_key,
+                *self._index_details(own, constraint.name),
+                *self._comment(constraint, constraint.name),
+            ),
+            indexes=(built_as,),
+            constraints=(built_as,),
             touches=(f"constraint {constraint.name}",),
         )
+        return self._renamed(carried, built_as, final)
+
+    def _unique(
+        self, name: str, index: CreateIndexConcurrentlyOp, constraint: ConstraintInfo
+    ) -> AddUniqueConstraintUsingIndexOp:
+        return AddUniqueConstraintUsingIndexOp(
+            name, self.table.name, index.index_name, _deferrable(constraint), self.table.schema
+        )
+
+    def _renamed(self, carried: Carried, built_as: str, final: str) -> Carried:
+        if built_as == final:
+            return carried
+        rename = RenameConstraintOp(built_as, final, self.table.name, self.table.schema)
+        return replace(carried, take_names=(rename,), give_names_back=(rename.reverse(),))
 
     def check_constraint(self, constraint: ConstraintInfo) -> Carried:
         definition = rename_column_in_constraint(constraint.definition, self.old, self.new)
@@ -195,15 +235,16 @@ class _Carrier:
         )
 
     def foreign_key(self, constraint: ConstraintInfo) -> Carried:
-        is_dropped = self._is_dropped(ops.DropConstraintOp, "constraint_name", constraint.name)
         created = self._created_key(constraint)
-        old = self._key(constraint, constraint.key_columns)
+        if created is None and self._is_dropped_by_models(constraint):
+            return Carried(touches=(f"constraint {constraint.name}",))
+        self._drops(ops.DropConstraintOp, "constraint_name", constraint.name)
+        old = self._key(constraint, constraint.key_columns, constraint.definition)
         if created is not None:
             new = not_valid_key(created, self.table)
-        elif is_dropped:
-            return Carried(touches=(f"constraint {constraint.name}",))
         else:
-            new = self._key(constraint, tuple(self._as_new(constraint.key_columns)))
+            definition = rename_column_in_constraint(constraint.definition, self.old, self.new)
+            new = self._key(constraint, self._as_new(constraint.key_columns), definition)
         final = new.constraint_name
         if final == constraint.name:
             new.constraint_name = _passing_name(final)
@@ -218,21 +259,22 @@ class _Carrier:
         final: str,
     ) -> Carried:
         table, schema = self.table.name, self.table.schema
-        validated = constraint.is_validated
+
+        def validated(name: str) -> Operations:
+            return (ValidateConstraintOp(name, table, schema),) if constraint.is_validated else ()
+
         carried = Carried(
-            build=(new, *([ValidateConstraintOp(built_as, table, schema)] if validated else [])),
+            build=(new, *validated(built_as), *self._comment(constraint, built_as)),
             unbuild=(DropConstraintIfExistsOp(built_as, table, schema),),
             build_old=(
                 old,
-                *([ValidateConstraintOp(constraint.name, table, schema)] if validated else []),
+                *validated(constraint.name),
+                *self._comment(constraint, constraint.name),
             ),
-            constraints=(built_as,) if validated else (),
+            constraints=(built_as,) if constraint.is_validated else (),
             touches=(f"constraint {constraint.name}",),
         )
-        if built_as == final:
-            return carried
-        rename = RenameConstraintOp(built_as, final, table, schema)
-        return replace(carried, take_names=(rename,), give_names_back=(rename.reverse(),))
+        return self._renamed(carried, built_as, final)
 
     def _concurrent(self, name: str, unique: bool, body: str) -> CreateIndexConcurrentlyOp:
         return CreateIndexConcurrentlyOp(
@@ -249,10 +291,10 @@ class _Carrier:
         return CreateCheckConstraintNotValidOp(name, self.table.name, match[1], self.table.schema)
 
     def _key(
-        self, constraint: ConstraintInfo, columns: Iterable[str]
+        self, constraint: ConstraintInfo, columns: Iterable[str], definition: str
     ) -> CreateForeignKeyNotValidOp:
         referenced = constraint.referenced_table or self.table
-        options = re.sub(r"^.*?REFERENCES .*?\)|NOT VALID$", "", constraint.definition).strip()
+        options = re.sub(r"^.*?REFERENCES .*?\)|NOT VALID$", "", definition).strip()
         return CreateForeignKeyNotValidOp(
             constraint.name,
             self.table.name,
@@ -292,7 +334,13 @@ class _Carrier:
             and QualifiedName(operation.table_name or "", operation.schema) == self.table
         ]
 
-    def _is_dropped(self, kind: type[_Dropped], attribute: str, name: str) -> bool:
+    def _is_dropped_by_models(self, constraint: ConstraintInfo) -> bool:
+        """Return whether the diff drops a constraint for good. That stays in the diff: the new
+        release may violate it at once."""
+        drops = self._of(ops.DropConstraintOp)
+        return any(operation.constraint_name == constraint.name for operation in drops)
+
+    def _drops(self, kind: type[_Dropped], attribute: str, name: str) -> bool:
         """Return whether the diff drops an object; it is taken out, as the column takes it."""
         for operation in self._of(kind):
             if getattr(operation, attribute) == name:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import sqlalchemy as sa
 from alembic.operations import ops
+from sqlalchemy.dialects.postgresql import DOMAIN
 
 from alembic_safe.errors import CannotRewrite
 from alembic_safe.operations import DropColumnIfExistsOp, SetServerDefaultOp
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.catalog import ColumnInfo, TableInfo
 from alembic_safe.postgres.expressions import is_constant_or_stable
-from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.identifiers import QualifiedName, literal, readable
 from alembic_safe.rewrite.comments import CommentOp
 from alembic_safe.rewrite.plan import Plan, Step
 from alembic_safe.rewrite.recipes.indexes import dropped_concurrently
@@ -24,7 +27,8 @@ def add_column(operation: ops.AddColumnOp, surroundings: Surroundings) -> Plan |
     for which this release has no recipe."""
     table = QualifiedName(operation.table_name, operation.schema)
     column = operation.column
-    if _computes_its_values(column):
+    # A domain may have a CHECK, and then PostgreSQL rewrites the table, without a default too.
+    if _computes_its_values(column) or isinstance(column.type, DOMAIN):
         return None
     default = server_default_sql(column, surroundings.compile_sql)
     if default is not None and not is_constant_or_stable(default):
@@ -130,6 +134,11 @@ def refuse_hanging(
         for constraint in info.constraints_on(name)
         if constraint.type in "px"
     ]
+    in_the_way += [
+        f"replica identity index {index.name}"
+        for index in info.indexes_on(name)
+        if index.is_replica_identity
+    ]
     if name in info.partition_key_columns:
         in_the_way.append("the partition key")
     if column.inherited:
@@ -161,16 +170,19 @@ def _loosened(operation: ops.DropColumnOp, table: QualifiedName, column: ColumnI
                     modify_nullable=True,
                 ),
             ),
-            downgrade=(
-                CommentOp(
-                    f"{table}.{column.name} stays nullable: rows written since may lack it. Fill "
-                    f'them, then op.set_not_null("{table.name}", "{column.name}").'
-                ),
-            ),
+            downgrade=(stays_nullable(table, column.name),),
             says=f"Lets {table}.{column.name} be NULL, as the new release does not write it.",
             locks=frozenset({table}),
             touches=(f"column {table}.{column.name}",),
         ),
+    )
+
+
+def stays_nullable(table: QualifiedName, column: str) -> CommentOp:
+    """Return the comment in place of the way back of a NOT NULL that was dropped."""
+    return CommentOp(
+        f"{table}.{column} stays nullable: rows written since may lack it. Fill them, then "
+        f'op.set_not_null("{table.name}", "{column}").'
     )
 
 
@@ -188,6 +200,7 @@ def _dropped(
         type_sql=column_type(column),
         server_default=column.default,
         schema=table.schema,
+        details=(*comment_sql(table, column), *column_details(table, column, column.name)),
     )
     return Step(
         phase=Phase.CONTRACT,
@@ -206,6 +219,44 @@ def _dropped(
 def column_type(column: ColumnInfo) -> str:
     """Return a column's type as `ADD COLUMN` takes it."""
     return column.type if column.collation is None else f"{column.type} COLLATE {column.collation}"
+
+
+def column_details(table: QualifiedName, column: ColumnInfo, name: str) -> tuple[str, ...]:
+    """Return the SQL of what ADD COLUMN cannot say: statistics, storage, compression, options,
+    grants.
+
+    Args:
+        table: the table.
+        column: the column that has them.
+        name: the column that gets them.
+    """
+    alter = f"ALTER TABLE {table.sql} ALTER COLUMN {readable(name)}"
+    sql = []
+    if column.statistics_target is not None:
+        sql.append(f"{alter} SET STATISTICS {column.statistics_target}")
+    if column.storage is not None:
+        sql.append(f"{alter} SET STORAGE {column.storage}")
+    if column.compression is not None:
+        sql.append(f"{alter} SET COMPRESSION {column.compression}")
+    if column.options:
+        sql.append(f"{alter} SET ({', '.join(column.options)})")
+    for privilege, grantee, with_grant_option in column.grants:
+        option = " WITH GRANT OPTION" if with_grant_option else ""
+        sql.append(f"GRANT {privilege} ({readable(name)}) ON {table.sql} TO {grantee}{option}")
+    return tuple(sql)
+
+
+def comment_sql(table: QualifiedName, column: ColumnInfo) -> tuple[str, ...]:
+    """Return the SQL of a column's comment; nothing where it has none."""
+    if column.comment is None:
+        return ()
+    name = f"{table.sql}.{readable(column.name)}"
+    return (f"COMMENT ON COLUMN {name} IS {literal(column.comment)}",)
+
+
+def execute(sql: str) -> ops.ExecuteSQLOp:
+    """Return the operation for SQL without parameters; `:` means nothing special in it."""
+    return ops.ExecuteSQLOp(re.sub(r"(?<!:):(?=\w)", r"\\:", sql))
 
 
 def _added(operation: ops.AddColumnOp, table: QualifiedName, says: str) -> Step:

@@ -28,7 +28,12 @@ def add_foreign_key(operation: ops.CreateForeignKeyOp, surroundings: Surrounding
     validate = ValidateConstraintOp(key.constraint_name, table.name, table.schema)
     referenced = QualifiedName(key.referent_table, key.referent_schema)
     says = f"foreign key {key.constraint_name} from {table} to {referenced}"
-    touches = (f"constraint {key.constraint_name}", *_columns(table, key.local_cols))
+    touches = (
+        f"constraint {key.constraint_name}",
+        *_columns(table, key.local_cols),
+        # What makes them unique may be the work of a contract revision.
+        *_columns(referenced, key.remote_cols),
+    )
     if all((table, column) in surroundings.new_columns for column in key.local_cols):
         locks = {table, referenced} - surroundings.new_tables
         return (
@@ -68,7 +73,7 @@ def not_valid_key(
     """Return the NOT VALID form of a foreign key of the models."""
     local = list(operation.local_cols)
     return CreateForeignKeyNotValidOp(
-        str(operation.constraint_name or _default_name(table, local)),
+        str(operation.constraint_name or default_name(table, local, "fkey")),
         table.name,
         operation.referent_table,
         local,
@@ -95,12 +100,18 @@ def _options(operation: ops.CreateForeignKeyOp) -> str:
     return " ".join(options)
 
 
-def _default_name(table: QualifiedName, columns: list[str]) -> str:
-    """Return the name that PostgreSQL would give, where it is short enough."""
-    name = "_".join([table.name, *columns, "fkey"])
+def default_name(table: QualifiedName, columns: list[str], kind: str) -> str:
+    """Return the name that PostgreSQL would give a constraint, where it is short enough.
+
+    Args:
+        table: the table.
+        columns: the columns of the constraint.
+        kind: `fkey` or `key`.
+    """
+    name = "_".join([table.name, *columns, kind])
     if len(name.encode()) <= MAX_IDENTIFIER_BYTES:
         return name
-    return derived_name("alembic_safe_fkey", table.name, *columns)
+    return derived_name(f"alembic_safe_{kind}", table.name, *columns)
 
 
 def _columns(table: QualifiedName, columns: Sequence[str]) -> tuple[str, ...]:

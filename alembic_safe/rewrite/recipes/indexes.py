@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import sqlalchemy as sa
 from alembic.operations import ops
 from sqlalchemy.schema import CreateIndex
@@ -51,6 +53,7 @@ def drop_index(operation: ops.DropIndexOp, surroundings: Surroundings) -> Plan:
     """C: the queries of the old release may rely on it for their speed."""
     table = QualifiedName(operation.table_name or "", operation.schema)
     refuse_partitioned(table, surroundings, f"index {operation.index_name}")
+    refuse_replica_identity(table, surroundings, {str(operation.index_name)})
     drop = dropped_concurrently(str(operation.index_name), table, surroundings)
     return (
         Step(
@@ -68,8 +71,13 @@ def concurrently(
     operation: ops.CreateIndexOp, surroundings: Surroundings
 ) -> CreateIndexConcurrentlyOp:
     """Return the concurrent form of an index of the models."""
-    index = operation.to_index()
-    options = {name for name, value in operation.kw.items() if value and name not in _IGNORED}
+    index = _index_of(operation)
+    options = {
+        name
+        for name, value in operation.kw.items()
+        # The truth of an expression is not defined, and False, None and [] say nothing.
+        if name not in _IGNORED and (isinstance(value, sa.ClauseElement) or value)
+    }
     is_plain = not options and all(isinstance(part, sa.Column) for part in index.expressions)
     return CreateIndexConcurrentlyOp(
         str(operation.index_name),
@@ -79,6 +87,15 @@ def concurrently(
         definition=None if is_plain else index_body(surroundings.compile_sql(CreateIndex(index))),
         schema=operation.schema,
     )
+
+
+def _index_of(operation: ops.CreateIndexOp) -> sa.Index:
+    """Return the index, on a table that has the columns of INCLUDE too: compiling needs them."""
+    index = operation.to_index()
+    for name in operation.kw.get("postgresql_include") or ():
+        if index.table is not None and isinstance(name, str) and name not in index.table.c:
+            index.table.append_column(sa.Column(name, sa.types.NULLTYPE))
+    return index
 
 
 def dropped_concurrently(
@@ -111,6 +128,20 @@ def refuse_partitioned(table: QualifiedName, surroundings: Surroundings, what: s
             "for that. Build the index with ON ONLY on the parent and concurrently on each "
             "partition, attach them, and leave it out of this revision. No file was written."
         )
+
+
+def refuse_replica_identity(
+    table: QualifiedName, surroundings: Surroundings, going: Collection[str]
+) -> None:
+    """Raise for an index that is the replica identity of its table. Once it is gone, a published
+    table refuses every UPDATE and DELETE (PostgreSQL documentation, 29.1 Publication)."""
+    for index in surroundings.table(table).indexes:
+        if index.is_replica_identity and index.name in going:
+            raise CannotRewrite(
+                f"Index {index.name} is the replica identity of {table} and would go. Give the "
+                f"table another one first, with ALTER TABLE {table.sql} REPLICA IDENTITY ..., then "
+                "run the same command again. No file was written."
+            )
 
 
 def _only_new_columns(

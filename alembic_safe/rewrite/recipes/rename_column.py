@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import sqlalchemy as sa
 from alembic.operations import MigrateOperation, ops
 
@@ -21,7 +23,14 @@ from alembic_safe.postgres.catalog import ColumnInfo, TableInfo
 from alembic_safe.postgres.identifiers import QualifiedName, readable
 from alembic_safe.rewrite.plan import Plan, Step
 from alembic_safe.rewrite.recipes.carried import Carried, carried_over
-from alembic_safe.rewrite.recipes.columns import column_type, refuse_hanging
+from alembic_safe.rewrite.recipes.columns import (
+    column_details,
+    column_type,
+    comment_sql,
+    execute,
+    refuse_hanging,
+    stays_nullable,
+)
 from alembic_safe.rewrite.recipes.not_null import not_null_steps
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
 from alembic_safe.rewrite.recipes.values import fill_value, server_default_sql
@@ -67,26 +76,22 @@ def _refuse(rename: RenameColumnOp, info: TableInfo, old: ColumnInfo) -> None:
 
 def _expand(rename: RenameColumnOp, old: ColumnInfo) -> Step:
     table, new = rename.table, rename.new.name
-    add = ops.AddColumnOp(
-        table.name,
-        sa.Column(new, rename.new.type, nullable=True, comment=rename.new.comment),
-        schema=table.schema,
-    )
+    add = _add_new(rename, old)
     trigger = CreateSyncTriggerOp(table.name, old.name, new, table.schema)
-    loosen: tuple[MigrateOperation, ...] = ()
-    if old.not_null and rename.new.nullable:
-        loosen = (DropNotNullOp(table.name, old.name, table.schema),)
-    restore_default: tuple[MigrateOperation, ...] = ()
+    upgrade: tuple[MigrateOperation, ...] = (add, *_details(table, old, new), trigger)
+    downgrade: tuple[MigrateOperation, ...] = (trigger.reverse(), add.reverse())
     if old.default is not None:
         # A contract revision that was taken back brought the old column without its default.
-        restore_default = (
-            SetServerDefaultOp(table.name, old.name, old.default, schema=table.schema),
-        )
+        default = SetServerDefaultOp(table.name, old.name, old.default, schema=table.schema)
+        downgrade = (trigger.reverse(), default, add.reverse())
+    if old.not_null and rename.new.nullable:
+        upgrade = (DropNotNullOp(table.name, old.name, table.schema), *upgrade)
+        downgrade = (*downgrade, stays_nullable(table, old.name))
     return Step(
         phase=Phase.EXPAND,
         table=table,
-        upgrade=(*loosen, add, *_column_details(table, old, new), trigger),
-        downgrade=(trigger.reverse(), *restore_default, add.reverse()),
+        upgrade=upgrade,
+        downgrade=downgrade,
         says=f"Adds {table}.{new} beside {old.name}; a trigger keeps both equal, whichever of "
         "them a release writes.",
         locks=frozenset({table}),
@@ -94,24 +99,26 @@ def _expand(rename: RenameColumnOp, old: ColumnInfo) -> Step:
     )
 
 
-def _column_details(
-    table: QualifiedName, old: ColumnInfo, new: str
-) -> tuple[MigrateOperation, ...]:
-    """Return what ADD COLUMN cannot say: statistics, storage, compression, options, grants."""
-    column = f"ALTER TABLE {table.sql} ALTER COLUMN {readable(new)}"
-    sql = []
-    if old.statistics_target is not None:
-        sql.append(f"{column} SET STATISTICS {old.statistics_target}")
-    if old.storage is not None:
-        sql.append(f"{column} SET STORAGE {old.storage}")
-    if old.compression is not None:
-        sql.append(f"{column} SET COMPRESSION {old.compression}")
-    if old.options:
-        sql.append(f"{column} SET ({', '.join(old.options)})")
-    for privilege, grantee, with_grant_option in old.grants:
-        option = " WITH GRANT OPTION" if with_grant_option else ""
-        sql.append(f"GRANT {privilege} ({readable(new)}) ON {table.sql} TO {grantee}{option}")
-    return tuple(ops.ExecuteSQLOp(statement) for statement in sql)
+def _add_new(rename: RenameColumnOp, old: ColumnInfo) -> MigrateOperation:
+    table, new = rename.table, rename.new
+    if old.collation is not None:
+        # The models need not tell it, and autogenerate does not compare it.
+        return AddColumnIfNotExistsOp(
+            table.name,
+            new.name,
+            column_type(old),
+            schema=table.schema,
+            details=comment_sql(table, replace(old, name=new.name, comment=new.comment)),
+        )
+    return ops.AddColumnOp(
+        table.name,
+        sa.Column(new.name, new.type, nullable=True, comment=new.comment),
+        schema=table.schema,
+    )
+
+
+def _details(table: QualifiedName, old: ColumnInfo, new: str) -> tuple[MigrateOperation, ...]:
+    return tuple(execute(sql) for sql in column_details(table, old, new))
 
 
 def _migrate(rename: RenameColumnOp, old: ColumnInfo, carried: Carried) -> Step:
@@ -145,14 +152,18 @@ def _contract(
         not_null=_stays_not_null(rename, old),
         schema=table.schema,
     )
+    # Autogenerate does not compare defaults unless it is told to, so the models may lack it.
+    default = server_default_sql(rename.new, surroundings.compile_sql) or old.default
     drop = DropSyncedColumnOp(
+        table.name, old.name, new, server_default=default, schema=table.schema
+    )
+    add = AddColumnIfNotExistsOp(
         table.name,
         old.name,
-        new,
-        server_default=server_default_sql(rename.new, surroundings.compile_sql),
+        column_type(old),
         schema=table.schema,
+        details=(*comment_sql(table, old), *column_details(table, old, old.name)),
     )
-    add = AddColumnIfNotExistsOp(table.name, old.name, column_type(old), schema=table.schema)
     trigger = CreateSyncTriggerOp(table.name, new, old.name, table.schema)
     not_null: tuple[MigrateOperation, ...] = ()
     if _stays_not_null(rename, old):

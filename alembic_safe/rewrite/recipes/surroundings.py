@@ -25,6 +25,7 @@ class Surroundings:
         new_tables: tables that the same diff creates.
         dropped_tables: tables that the same diff drops.
         new_columns: columns that the same diff adds, the targets of renames included.
+        dropped_columns: columns that the same diff drops.
         compile_sql: writes an expression as SQL.
     """
 
@@ -34,6 +35,7 @@ class Surroundings:
     dropped_tables: frozenset[QualifiedName]
     new_columns: frozenset[tuple[QualifiedName, str]]
     compile_sql: CompileSQL
+    dropped_columns: frozenset[tuple[QualifiedName, str]] = frozenset()
 
     def table(self, name: QualifiedName) -> TableInfo:
         """Return what hangs on a table that exists.
