@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from alembic_safe.environment import CONTRACT_COMMAND_OPTION, ContractRequest
 from alembic_safe.errors import CannotConnect, Interrupted, RunnerMissing
+from alembic_safe.settings import TOMLDecodeError
 
 _OPTIONS_WITH_VALUE = frozenset({"-c", "--config", "-n", "--name", "-x"})
 
@@ -93,6 +94,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(
             f"FAILED: {error.filename}, line {error.lineno}: {error.msg}. Correct the file, then "
             "run the same command again. Nothing was changed."
+        )
+    except TOMLDecodeError as error:
+        # So does Alembic with the project file.
+        sys.exit(
+            f"FAILED: pyproject.toml is not a TOML file: {error}. Correct the file, then run the "
+            "same command again. Nothing was changed."
         )
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         if not _of_an_engine(error):

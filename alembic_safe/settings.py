@@ -21,6 +21,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+TOMLDecodeError = tomllib.TOMLDecodeError
+
 ENVIRONMENT_PREFIX = "ALEMBIC_SAFE_"
 
 CONTRACT_CHOICES = ("due", "now", "hold")

@@ -17,6 +17,7 @@ from alembic_safe.backfill.keys import BlockRanges, KeyRanges, Ranges
 from alembic_safe.backfill.script import backfill_script
 from alembic_safe.errors import VerificationFailed
 from alembic_safe.operations import BackfillOp
+from alembic_safe.operations.backfill import BACKFILL_TABLE
 from alembic_safe.postgres.identifiers import QualifiedName, literal, quote
 from alembic_safe.runtime.execution import (
     Executor,
@@ -29,9 +30,6 @@ from alembic_safe.runtime.failures import explained
 from alembic_safe.runtime.sessions import execute_sql, milliseconds
 
 log = logging.getLogger("alembic.safe")
-
-BACKFILL_TABLE = "alembic_safe_backfill"
-"""Where the positions are, in the schema of the version table."""
 
 _MOST_PASSES = 5
 _PROGRESS_SECONDS = 5.0
@@ -150,6 +148,9 @@ class Backfill:
         return self.executor.read(self.connection, query, self.operation.table)
 
     def _create_control_table(self) -> None:
+        # IF NOT EXISTS asks for the right to create tables even where there is nothing to create.
+        if self._rows(f"SELECT {self.control.regclass} IS NOT NULL")[0][0]:
+            return
         execute_sql(
             self.connection,
             f"CREATE TABLE IF NOT EXISTS {self.control.sql} (backfill text, relation text,"

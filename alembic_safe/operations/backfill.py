@@ -11,6 +11,9 @@ from alembic.operations import MigrateOperation, Operations
 from alembic_safe.operations.base import SafeOperation
 from alembic_safe.postgres.identifiers import QualifiedName, quote
 
+BACKFILL_TABLE = "alembic_safe_backfill"
+"""Where the positions of unfinished backfills are, in the schema of the version table."""
+
 
 @Operations.register_operation("backfill")
 @dataclass(eq=False)

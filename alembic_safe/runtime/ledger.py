@@ -48,6 +48,9 @@ class Ledger:
 
     def create(self, connection: Connection) -> None:
         """Create the table where it is missing; locks no table of the application."""
+        # IF NOT EXISTS asks for the right to create tables even where there is nothing to create.
+        if query_scalar(connection, f"SELECT {self.table.regclass} IS NOT NULL"):
+            return
         connection.execute(
             text(
                 f"CREATE TABLE IF NOT EXISTS {self.table.sql} ("

@@ -15,7 +15,6 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from alembic_safe.alembic_private import command_of, in_external_transaction
-from alembic_safe.backfill.engine import BACKFILL_TABLE
 from alembic_safe.errors import (
     ContractPending,
     ExternalTransaction,
@@ -34,6 +33,7 @@ from alembic_safe.lines import (
     heads_among,
     readable_files,
 )
+from alembic_safe.operations.backfill import BACKFILL_TABLE
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.runtime.execution import in_driver_autocommit
 from alembic_safe.runtime.failures import explained
@@ -322,6 +322,8 @@ class Runner:
 
     def _stamp(self, steps: Sequence[StampStep]) -> None:
         """Stamp the history, and the contract line by what the stamped history completes."""
+        # Before anything is stamped: one of their files may be one that cannot be read.
+        contracts = self.contracts
         self._create_ledger()
         self._steps.configure(self.history, fn=lambda _heads, _context: steps)
         self.environment.run_migrations(**self.arguments)
@@ -338,7 +340,7 @@ class Runner:
             )
         if self.contract is not None and self.settings.contract != "hold":
             history = self.history.applied(heads)
-            self._set_contracts({c.revision for c in self.contracts if c.completes in history})
+            self._set_contracts({c.revision for c in contracts if c.completes in history})
         self.connection.commit()
 
     def _set_contracts(self, applied: set[str]) -> None:
