@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic.operations import MigrateOperation
 from direct import source_of
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import make_url
 
 from alembic_safe.postgres.catalog import Catalog, ColumnInfo, TableInfo
 from alembic_safe.postgres.identifiers import QualifiedName
@@ -64,7 +64,7 @@ def surroundings(
         new_tables=frozenset(new_tables),
         dropped_tables=frozenset(dropped_tables),
         new_columns=frozenset(new_columns),
-        compile_sql=sql_compiler(postgresql.dialect()),
+        compile_sql=sql_compiler(make_url("postgresql://").get_dialect()()),
     )
 
 

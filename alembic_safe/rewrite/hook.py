@@ -205,4 +205,6 @@ def _at_a_terminal() -> bool:
 
 
 def _ask(question: str) -> bool:
-    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    # input() would write the question to stderr, which may go into a file.
+    print(f"{question} [y/N] ", end="", flush=True)
+    return input().strip().lower() in ("y", "yes")

@@ -25,6 +25,8 @@ class Step:
         locks: existing tables on which it takes a lock that blocks reads or writes.
         touches: names of what it adds, changes or removes, as `column users.name`, `index ix`,
             `constraint ck`: later revisions that touch the same have to come after it.
+        commits_alone: an expand step whose operations commit one by one, as those of the other
+            phases do.
     """
 
     phase: Phase
@@ -35,6 +37,7 @@ class Step:
     requires: str = ""
     locks: frozenset[QualifiedName] = frozenset()
     touches: tuple[str, ...] = ()
+    commits_alone: bool = False
 
 
 Plan = tuple[Step, ...]
@@ -54,6 +57,11 @@ class RevisionDraft:
     phase: Phase
     steps: tuple[Step, ...] = ()
     number: int = 1
+
+    @property
+    def transactional(self) -> bool:
+        """Whether its operations run in one transaction."""
+        return self.phase is Phase.EXPAND and not any(step.commits_alone for step in self.steps)
 
     @property
     def upgrade(self) -> list[MigrateOperation]:
@@ -103,7 +111,9 @@ def _grouped_by_lock(steps: Sequence[Step]) -> tuple[RevisionDraft, ...]:
     groups: list[list[Step]] = []
     locked: frozenset[QualifiedName] = frozenset()
     for step in steps:
-        if not groups or len(locked | step.locks) > 1:
+        is_mixed = bool(groups) and groups[-1][-1].commits_alone != step.commits_alone
+        is_crowded = not step.commits_alone and len(locked | step.locks) > 1
+        if not groups or is_mixed or is_crowded:
             groups.append([])
             locked = frozenset()
         groups[-1].append(step)

@@ -142,7 +142,7 @@ def _directive(
 def _history_marks(draft: RevisionDraft, known: Iterable[Revision]) -> Marks:
     return Marks(
         phase=draft.phase,
-        transactional=draft.phase is Phase.EXPAND,
+        transactional=draft.transactional,
         needs_contract=_meeting(draft, known),
     )
 

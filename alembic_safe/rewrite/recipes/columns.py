@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import sqlalchemy as sa
 from alembic.operations import ops
 from sqlalchemy.dialects.postgresql import DOMAIN
@@ -19,7 +17,12 @@ from alembic_safe.rewrite.plan import Plan, Step
 from alembic_safe.rewrite.recipes.indexes import dropped_concurrently
 from alembic_safe.rewrite.recipes.not_null import not_null_steps, refuse_without_value
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
-from alembic_safe.rewrite.recipes.values import fill_value, server_default_sql
+from alembic_safe.rewrite.recipes.values import (
+    Verbatim,
+    escaped,
+    fill_value,
+    server_default_sql,
+)
 
 
 def add_column(operation: ops.AddColumnOp, surroundings: Surroundings) -> Plan | None:
@@ -48,7 +51,7 @@ def _with_passing_default(operation: ops.AddColumnOp, table: QualifiedName, valu
     column = operation.column
     add = ops.AddColumnOp(
         table.name,
-        _column_like(column, nullable=False, server_default=sa.text(value)),
+        _column_like(column, nullable=False, server_default=Verbatim(value)),
         schema=table.schema,
     )
     drop_default = SetServerDefaultOp(
@@ -256,7 +259,7 @@ def comment_sql(table: QualifiedName, column: ColumnInfo) -> tuple[str, ...]:
 
 def execute(sql: str) -> ops.ExecuteSQLOp:
     """Return the operation for SQL without parameters; `:` means nothing special in it."""
-    return ops.ExecuteSQLOp(re.sub(r"(?<!:):(?=\w)", r"\\:", sql))
+    return ops.ExecuteSQLOp(escaped(sql))
 
 
 def _added(operation: ops.AddColumnOp, table: QualifiedName, says: str) -> Step:
@@ -272,7 +275,7 @@ def _added(operation: ops.AddColumnOp, table: QualifiedName, says: str) -> Step:
 
 
 def _column_like(
-    column: sa.Column[object], *, nullable: bool, server_default: sa.TextClause | None
+    column: sa.Column[object], *, nullable: bool, server_default: Verbatim | None
 ) -> sa.Column[object]:
     return sa.Column(
         column.name,

@@ -7,7 +7,7 @@ import copy
 from alembic.operations import MigrateOperation, ops
 
 from alembic_safe.errors import ValueNeeded
-from alembic_safe.operations import BackfillOp, SetNotNullOp
+from alembic_safe.operations import BackfillOp, DropNotNullOp, SetNotNullOp
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.identifiers import QualifiedName, readable
 from alembic_safe.rewrite.plan import Plan, Step
@@ -21,27 +21,28 @@ def alter_column(
     """Return the plan for the nullability, and what is left of the operation."""
     if operation.modify_nullable is None:
         return (), operation
-    nullability = _only_nullability(operation)
     rest = copy.copy(operation)
     rest.modify_nullable = None
     rest.existing_nullable = operation.modify_nullable
     plan = (
-        drop_not_null(nullability)
+        drop_not_null(operation)
         if operation.modify_nullable
-        else set_not_null(nullability, surroundings)
+        else set_not_null(operation, surroundings)
     )
     return plan, rest if rest.has_changes() else None
 
 
 def drop_not_null(operation: ops.AlterColumnOp) -> Plan:
-    """E: it loosens."""
+    """E: it loosens. The way back has to prove that no row has NULL, outside of a transaction."""
     table = QualifiedName(operation.table_name, operation.schema)
+    drop = DropNotNullOp(table.name, operation.column_name, table.schema)
     return (
         Step(
             phase=Phase.EXPAND,
             table=table,
-            upgrade=(operation,),
-            downgrade=(operation.reverse(),),
+            upgrade=(drop,),
+            downgrade=(drop.reverse(),),
+            commits_alone=True,
             says=f"Lets {table}.{operation.column_name} be NULL.",
             locks=frozenset({table}),
             touches=(f"column {table}.{operation.column_name}",),
@@ -117,12 +118,3 @@ def _backfill(
             schema=table.schema,
         ),
     )
-
-
-def _only_nullability(operation: ops.AlterColumnOp) -> ops.AlterColumnOp:
-    only = copy.copy(operation)
-    only.modify_type = None
-    only.modify_server_default = False
-    only.modify_comment = False
-    only.modify_name = None
-    return only

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
 
 from alembic_safe.errors import ValueNeeded
 from alembic_safe.hints import FILLED_WITH, hint
 from alembic_safe.postgres.expressions import check_expression
 from alembic_safe.rewrite.recipes.surroundings import CompileSQL
 
-_SCALARS: Sequence[type] = (str, bytes, bool, int, float)
+
+class Verbatim(sa.ColumnElement[Any]):
+    """SQL that arrives in a revision file as the `sa.text()` that means the same.
+
+    Alembic writes an expression as text in `sa.text()`, without regard to what that reads: `:name`
+    as a parameter, and `%%`, which some drivers need, as two signs.
+
+    Args:
+        sql: the SQL.
+    """
+
+    def __init__(self, sql: str) -> None:
+        self.sql = sql
+
+
+@compiles(Verbatim)
+def _write(element: Verbatim, _compiler: Any, **_options: Any) -> str:
+    return escaped(element.sql)
+
+
+def escaped(sql: str) -> str:
+    """Return SQL as `sa.text()` takes it: `:` means nothing special in it."""
+    return re.sub(r"(?<!:):(?=\w)", r"\\:", sql)
 
 
 def fill_value(column: sa.Column[object], compile_sql: CompileSQL) -> str | None:
