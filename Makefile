@@ -14,8 +14,9 @@ demo: $(VENV)/demo-installed
 test: $(STAMP)
 	$(PYTEST) -m "not slow"
 
+# Also what takes long, and the command line on every version of PostgreSQL.
 test-all: $(STAMP)
-	$(PYTEST)
+	$(PYTEST) --every-version
 
 # The oldest Python, Alembic, SQLAlchemy and psycopg that are supported.
 test-oldest:

@@ -53,6 +53,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("PG_VERSIONS", DEFAULT_VERSIONS),
         help="major versions of PostgreSQL to test with, separated by commas",
     )
+    parser.addoption(
+        "--every-version",
+        action="store_true",
+        help="run the tests of the command line on every version too, not on the newest alone",
+    )
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -63,6 +68,11 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server" in metafunc.fixturenames:
         versions = _versions(metafunc.config)
+        # What the command line does with files and settings is the same on every server; what
+        # it sends to the server has tests of its own, on each version.
+        is_command_line = "alembic_project" in metafunc.fixturenames
+        if is_command_line and not metafunc.config.getoption("--every-version"):
+            versions = [max(versions)]
         ids = [f"pg{version}" for version in versions]
         metafunc.parametrize("server", versions, ids=ids, indirect=True, scope="session")
 

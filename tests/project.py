@@ -130,8 +130,20 @@ class Project:
         self, *args: str, env: Mapping[str, str] | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run `alembic ARGS` to its end; a failure fails the test unless `check` is off."""
+        return self._run(self._command(args), env, check)
+
+    def run_safe(
+        self, *args: str, env: Mapping[str, str] | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `alembic-safe ARGS` to its end, as `run` does."""
+        program = "from alembic_safe.cli import main; main()"
+        return self._run([sys.executable, "-c", program, *args], env, check)
+
+    def _run(
+        self, command: list[str], env: Mapping[str, str] | None, check: bool
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            self._command(args),
+            command,
             cwd=self.folder,
             env=self._environment(env),
             stdin=subprocess.DEVNULL,
@@ -142,8 +154,7 @@ class Project:
         )
         if check and done.returncode != 0:
             raise AssertionError(
-                f"alembic {' '.join(args)} ended with {done.returncode}\n"
-                f"{done.stdout}\n{done.stderr}"
+                f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
             )
         return done
 

@@ -43,6 +43,7 @@ def surroundings(
     new_tables: Iterable[QualifiedName] = (),
     dropped_tables: Iterable[QualifiedName] = (),
     new_columns: Iterable[tuple[QualifiedName, str]] = (),
+    dropped_columns: Iterable[tuple[QualifiedName, str]] = (),
 ) -> Surroundings:
     """A snapshot of a database with `tables`, by default `users` and `orders`.
 
@@ -50,7 +51,8 @@ def surroundings(
         tables: what the database has.
         version: PostgreSQL's major version.
         models: what the models have, as far as a recipe asks for it.
-        new_tables, dropped_tables, new_columns: what the same diff adds and drops.
+        new_tables, dropped_tables, new_columns, dropped_columns: what the same diff adds and
+            drops.
     """
     tables = tables or (table(USERS), table(ORDERS))
     columns: Mapping[tuple[QualifiedName, str], sa.Column[Any]] = {
@@ -64,6 +66,7 @@ def surroundings(
         new_tables=frozenset(new_tables),
         dropped_tables=frozenset(dropped_tables),
         new_columns=frozenset(new_columns),
+        dropped_columns=tuple(dropped_columns),
         compile_sql=sql_compiler(make_url("postgresql://").get_dialect()()),
     )
 

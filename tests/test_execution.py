@@ -28,7 +28,7 @@ from alembic_safe.operations import (
     ValidateConstraintOp,
 )
 from alembic_safe.postgres.identifiers import quote
-from alembic_safe.runtime.execution import Executor
+from alembic_safe.runtime.execution import Executor, transaction
 from alembic_safe.runtime.locking import Patience
 from alembic_safe.settings import Settings
 
@@ -200,6 +200,21 @@ def test_statements_that_belong_together_are_all_done_or_none(database: Database
     with pytest.raises(StatementFailed, match="no_such_function"):
         _run(database, DropSyncedColumnOp("t", "a", "b", server_default="no_such_function()"))
     assert schema_of(database) == before
+
+
+def test_an_interrupt_between_two_statements_leaves_nothing_of_them(database: Database) -> None:
+    database.execute(TABLE)
+    engine = sa.create_engine(database.url(), isolation_level="AUTOCOMMIT", poolclass=NullPool)
+
+    def interrupted(connection: sa.Connection) -> None:
+        with transaction(connection):
+            connection.exec_driver_sql("UPDATE t SET a = 'half'")
+            raise KeyboardInterrupt
+
+    with engine.connect() as connection:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(connection)
+        assert connection.exec_driver_sql("SELECT a FROM t").scalar_one() == "x"
 
 
 def test_a_failure_in_a_transaction_leaves_nothing_of_it(database: Database) -> None:

@@ -209,6 +209,18 @@ def test_a_column_of_the_same_type_counts_as_done_however_it_is_written(
     run(database, safe.AddColumnIfNotExistsOp("orders", "total", "decimal (12,2)"))
 
 
+def test_the_default_of_an_added_column_is_for_rows_to_come(database: Database) -> None:
+    """Given in ADD COLUMN, a volatile one would rewrite the table under ACCESS EXCLUSIVE."""
+    database.execute(SHOP)
+    file = "SELECT relfilenode FROM pg_class WHERE relname = 'orders'"
+    before = database.execute(file)
+    run(database, safe.AddColumnIfNotExistsOp("orders", "code", "float", "random()"))
+    assert database.execute(file) == before
+    assert database.execute("SELECT code FROM orders") == [(None,)]
+    database.execute("INSERT INTO orders (id) VALUES (2)")
+    assert database.execute("SELECT code IS NULL FROM orders ORDER BY id") == [(True,), (False,)]
+
+
 def test_a_constraint_of_another_column_does_not_prove_not_null(database: Database) -> None:
     """After `RENAME COLUMN` a column keeps the old one's constraint name on PostgreSQL 18."""
     database.execute(

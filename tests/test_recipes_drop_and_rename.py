@@ -19,7 +19,7 @@ from alembic_safe.postgres.catalog import (
     IndexInfo,
     TableInfo,
 )
-from alembic_safe.rewrite.plan import Plan
+from alembic_safe.rewrite.plan import Plan, arrange
 from alembic_safe.rewrite.recipes import Surroundings, plans_for
 from alembic_safe.rewrite.renames import RenameColumnOp
 
@@ -132,6 +132,33 @@ class TestDropColumn:
             "op.create_index_concurrently",
         ]
         assert 'definition="USING btree (id, name)"' in sources(step.downgrade)[1]
+
+    def test_says_which_constraints_it_takes_along(self) -> None:
+        check = ConstraintInfo("ck", "c", "CHECK ((id > length(name)))", frozenset({"id", "name"}))
+        (step,) = self.plan(with_column(constraints=(check,)))
+        assert "Constraint ck goes with it for good." in step.says
+
+    def test_beside_another_of_the_same_index_brings_it_back_when_both_are_there(self) -> None:
+        index = IndexInfo(
+            "ix",
+            "CREATE INDEX ix ON public.users USING btree (id, name)",
+            frozenset({"id", "name"}),
+        )
+        dropped = [
+            ops.DropColumnOp.from_column_and_tablename(None, "users", sa.Column(name, sa.TEXT))
+            for name in ("name", "id")
+        ]
+        snapshot = surroundings(
+            table(USERS, ColumnInfo("id", "integer"), NAME, indexes=(index,)),
+            dropped_columns=[(USERS, "name"), (USERS, "id")],
+        )
+        (draft,) = arrange(plans_for(dropped, snapshot)).contracts
+        back = [call.split("(")[0] for call in sources(draft.downgrade)]
+        assert back == [
+            "op.add_column_if_not_exists",
+            "op.add_column_if_not_exists",
+            "op.create_index_concurrently",
+        ]
 
     def test_that_is_not_null_can_be_left_out_by_the_new_release_first(self) -> None:
         first, last = self.plan(with_column(ColumnInfo("name", "text", not_null=True)))
@@ -265,6 +292,28 @@ class TestRenameColumn:
     def test_of_a_column_that_computes_its_values_is_refused(self, column: ColumnInfo) -> None:
         with pytest.raises(CannotRewrite, match="computes its values"):
             self.plan(with_column(column))
+
+    @pytest.mark.parametrize(
+        "facts",
+        [
+            {"indexes": (IndexInfo("both", "CREATE INDEX ...", frozenset({"name", "city"})),)},
+            {
+                "constraints": (
+                    ConstraintInfo("both", "c", "CHECK (...)", frozenset({"name", "city"})),
+                )
+            },
+        ],
+    )
+    def test_of_two_columns_under_one_index_or_constraint_is_refused(
+        self, facts: dict[str, Any]
+    ) -> None:
+        info = table(USERS, ID, NAME, ColumnInfo("city", "text"), **facts)
+        renames = [
+            RenameColumnOp(USERS, sa.Column(old, sa.TEXT), sa.Column(new, sa.Text))
+            for old, new in (("name", "title"), ("city", "town"))
+        ]
+        with pytest.raises(CannotRewrite, match="both of users uses name and city"):
+            plans_for(renames, surroundings(info))
 
     def test_of_a_column_that_is_not_there_is_refused(self) -> None:
         with pytest.raises(CannotRewrite, match="users has no column lost"):

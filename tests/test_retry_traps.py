@@ -92,8 +92,11 @@ def test_a_relative_downgrade_does_not_overshoot(project: Project, database: Dat
 def test_the_stamp_of_a_revision_that_commits_by_itself_is_kept(
     project: Project, database: Database
 ) -> None:
+    write_history(project, "r1")
+    project.run("upgrade", "head")
     write_history(
         project,
+        "r2",
         "r1",
         upgrade="""
         op.execute("CREATE TABLE t (id int)")
@@ -101,7 +104,7 @@ def test_the_stamp_of_a_revision_that_commits_by_itself_is_kept(
         """,
     )
     project.run("upgrade", "head")
-    assert version(database) == "r1"
+    assert version(database) == "r2"
 
 
 COMMITS = {
@@ -201,8 +204,8 @@ def test_the_session_is_left_as_it_was_found(project: Project) -> None:
         "        alembic_safe.run_migrations(context)\n\n\nif",
         f"        alembic_safe.run_migrations(context)\n        {look}\n\n\nif",
     )
-    write_history(project, "r1", upgrade=show("lock_timeout") + SET_ALL)
-    write_history(project, "r2", "r1", upgrade=SET_ALL, marks="transactional = False")
+    write_history(project, "r1", upgrade=SET_ALL, marks="transactional = False")
+    write_history(project, "r2", "r1", upgrade=show("lock_timeout") + SET_ALL)
     assert shown(project.run("upgrade", "head", env=QUICK).stdout) == ["40ms", "7s"]
 
 
@@ -275,6 +278,24 @@ def test_any_other_error_is_not_tried_again(
     assert done.returncode != 0
     assert "busy" in done.stderr
     assert (version(database), attempts(database)) == (None, 1)
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
+def test_with_an_engine_in_autocommit_mode_a_revision_is_still_one_transaction(
+    project: Project, database: Database, driver: str
+) -> None:
+    use_driver(project, database.url(driver))
+    replace_in_env(project, "pool.NullPool,", 'pool.NullPool, isolation_level="AUTOCOMMIT",')
+    write_history(
+        project,
+        "r1",
+        upgrade=f"""
+        op.execute("CREATE TABLE t (id int)")
+        {busy(1)}
+        """,
+    )
+    project.run("upgrade", "head", env=QUICK)
+    assert (version(database), attempts(database)) == ("r1", 2)
 
 
 def test_the_ledger_counts_the_attempts(project: Project, database: Database) -> None:

@@ -150,13 +150,19 @@ def _surroundings(
         new_tables=_tables(operations, ops.CreateTableOp),
         dropped_tables=_tables(operations, ops.DropTableOp),
         new_columns=frozenset(new_columns),
-        dropped_columns=frozenset(
-            (QualifiedName(op.table_name, op.schema), op.column_name)
-            for op in operations
-            if isinstance(op, ops.DropColumnOp)
-        ),
+        dropped_columns=tuple(_dropped_columns(operations)),
         compile_sql=sql_compiler(context.dialect),
     )
+
+
+def _dropped_columns(
+    operations: Sequence[MigrateOperation],
+) -> Iterator[tuple[QualifiedName, str]]:
+    for operation in operations:
+        if isinstance(operation, RenameColumnOp):
+            yield operation.table, operation.old.name
+        elif isinstance(operation, ops.DropColumnOp):
+            yield QualifiedName(operation.table_name, operation.schema), operation.column_name
 
 
 def _tables(

@@ -189,6 +189,18 @@ class StepRunner:
 
     def _recover(self, script: Script, watch: _Watch, error: BaseException, attempt: int) -> None:
         """Get ready for another attempt, or raise what the user should see."""
+        busy = self._retryable(script, watch, error)
+        executor = Executor(self.patience, script.revision)
+        try:
+            executor.wait(self.connection, busy.statement or "", None, attempt, watch.began, busy)
+            self.connection.rollback()
+        except BaseException as later:
+            # Ctrl-C in the pause, or the end of the connection.
+            raise self._retryable(script, watch, origin(later)) from None
+
+    def _retryable(self, script: Script, watch: _Watch, error: BaseException) -> DBAPIError:
+        """Return an error after which another attempt makes sense, or raise what the user should
+        see."""
         where = f"Revision {script.revision}"
         if isinstance(error, DBAPIError) and error.connection_invalidated:
             raise explained(error, where) from error
@@ -207,9 +219,7 @@ class StepRunner:
             raise HalfApplied(script.revision, script.path, server_message(error)) from error
         if code not in RETRIED:
             raise explained(error, where, state=watch.state(script)) from error
-        executor = Executor(self.patience, script.revision)
-        executor.wait(self.connection, error.statement or "", None, attempt, watch.began, error)
-        self.connection.rollback()
+        return error
 
     def _abandon(self) -> None:
         if not self.connection.closed and not self.connection.invalidated:

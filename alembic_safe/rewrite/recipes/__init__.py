@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from alembic.operations import MigrateOperation, ops
 
@@ -12,7 +13,12 @@ from alembic_safe.rewrite.comments import CommentOp
 from alembic_safe.rewrite.plan import Plan, Step
 from alembic_safe.rewrite.recipes.columns import add_column, drop_column
 from alembic_safe.rewrite.recipes.foreign_keys import add_foreign_key
-from alembic_safe.rewrite.recipes.indexes import create_index, drop_index, plain_on_new_table
+from alembic_safe.rewrite.recipes.indexes import (
+    change_index,
+    create_index,
+    drop_index,
+    plain_on_new_table,
+)
 from alembic_safe.rewrite.recipes.not_null import alter_column
 from alembic_safe.rewrite.recipes.rename_column import rename_column
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
@@ -36,7 +42,37 @@ def plans_for(operations: Sequence[MigrateOperation], surroundings: Surroundings
         for operation in operations
         if isinstance(operation, RenameColumnOp)
     }
-    return [renames.get(operation) or plan_for(operation, surroundings) for operation in rest]
+    changed = _changed_indexes(rest)
+    surroundings = replace(
+        surroundings,
+        changed_indexes=frozenset(
+            (QualifiedName(create.table_name, create.schema), str(create.index_name))
+            for create in changed
+        ),
+    )
+
+    def plan(operation: MigrateOperation) -> Plan:
+        if isinstance(operation, ops.CreateIndexOp) and operation in changed:
+            return change_index(changed[operation], operation, surroundings)
+        return renames.get(operation) or plan_for(operation, surroundings)
+
+    return [plan(operation) for operation in rest if operation not in changed.values()]
+
+
+def _changed_indexes(
+    operations: Sequence[MigrateOperation],
+) -> dict[ops.CreateIndexOp, ops.DropIndexOp]:
+    """Return the indexes that keep their name, each with the drop of its old form."""
+    drops = {
+        (operation.table_name, operation.schema, operation.index_name): operation
+        for operation in operations
+        if isinstance(operation, ops.DropIndexOp)
+    }
+    creates = [operation for operation in operations if isinstance(operation, ops.CreateIndexOp)]
+    names = ((create.table_name, create.schema, create.index_name) for create in creates)
+    return {
+        create: drops[name] for create, name in zip(creates, names, strict=True) if name in drops
+    }
 
 
 def plan_for(operation: MigrateOperation, surroundings: Surroundings) -> Plan:

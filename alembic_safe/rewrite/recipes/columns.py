@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import DOMAIN
 from alembic_safe.errors import CannotRewrite
 from alembic_safe.operations import DropColumnIfExistsOp, SetServerDefaultOp
 from alembic_safe.phases import Phase
-from alembic_safe.postgres.catalog import ColumnInfo, TableInfo
+from alembic_safe.postgres.catalog import ColumnInfo, IndexInfo, TableInfo
 from alembic_safe.postgres.expressions import is_constant_or_stable
 from alembic_safe.postgres.identifiers import QualifiedName, literal, readable
 from alembic_safe.rewrite.comments import CommentOp
@@ -195,8 +195,11 @@ def _dropped(
     indexes = [
         dropped_concurrently(index.name, table, surroundings)
         for index in info.indexes_on(column.name)
-        if index.constraint is None and index.parent is None and info.kind == "r"
+        if info.kind == "r" and _goes_here(index, table, column, surroundings)
     ]
+    constraints = sorted(
+        constraint.name for constraint in info.constraints_on(column.name) if constraint.type == "c"
+    )
     drop = DropColumnIfExistsOp(
         table.name,
         column.name,
@@ -213,10 +216,27 @@ def _dropped(
         says=(
             f"Drops {table}.{column.name} and its data. The way back brings the column back, empty"
             " or with its default for new rows; the data is gone."
+            + "".join(f" Constraint {name} goes with it for good." for name in constraints)
         ),
         requires=f"no release reads or writes {table}.{column.name}.",
         touches=(f"column {table}.{column.name}",),
     )
+
+
+def _goes_here(
+    index: IndexInfo, table: QualifiedName, column: ColumnInfo, surroundings: Surroundings
+) -> bool:
+    """Return whether an index goes with this column. One of several columns that go is dropped
+    with the first of them, so that the way back, from the last to the first, has them all."""
+    is_own = index.constraint is None and index.parent is None
+    if not is_own or (table, index.name) in surroundings.changed_indexes:
+        return False
+    going = [
+        name
+        for of_table, name in surroundings.dropped_columns
+        if of_table == table and name in index.columns
+    ]
+    return not going or going[0] == column.name
 
 
 def column_type(column: ColumnInfo) -> str:

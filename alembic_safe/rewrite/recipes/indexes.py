@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import sqlalchemy as sa
 from alembic.operations import ops
 from sqlalchemy.schema import CreateIndex
 
 from alembic_safe.errors import CannotRewrite
-from alembic_safe.operations import CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
+from alembic_safe.operations import (
+    CreateIndexConcurrentlyOp,
+    DropIndexConcurrentlyOp,
+    RenameIndexOp,
+)
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.expressions import index_body
-from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.identifiers import QualifiedName, derived_name
 from alembic_safe.rewrite.plan import Plan, Step
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
 
@@ -63,6 +68,33 @@ def drop_index(operation: ops.DropIndexOp, surroundings: Surroundings) -> Plan:
             downgrade=(drop.reverse(),),
             says=f"Drops index {drop.index_name} of {table} while the table is in use.",
             touches=(f"index {drop.index_name}",),
+        ),
+    )
+
+
+def change_index(
+    drop: ops.DropIndexOp, create: ops.CreateIndexOp, surroundings: Surroundings
+) -> Plan:
+    """For an index that keeps its name. M: build the new one under a passing name, in C if it
+    tightens. C: drop the old one and rename."""
+    (build,) = create_index(create, surroundings)
+    (going,) = drop_index(drop, surroundings)
+    new = concurrently(create, surroundings)
+    name = new.index_name
+    new.index_name = derived_name("alembic_safe_new", name)
+    rename = RenameIndexOp(new.index_name, name, new.table_name, new.schema)
+    return (
+        replace(
+            build,
+            upgrade=(new,),
+            downgrade=(new.reverse(),),
+            says=f"Builds what becomes index {name} of {build.table} while the table is in use.",
+        ),
+        replace(
+            going,
+            upgrade=(*going.upgrade, rename),
+            downgrade=(rename.reverse(), *going.downgrade),
+            says=f"Puts the new index {name} of {build.table} in the place of the old one.",
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import sqlalchemy as sa
@@ -54,6 +55,7 @@ def rename_column(
     if old is None:
         raise CannotRewrite(f"{table} has no column {rename.old.name}. No file was written.")
     _refuse(rename, info, old)
+    _refuse_shared(rename, info, diff)
     carried = carried_over(rename, info, diff, surroundings)
     value = fill_value(rename.new, surroundings.compile_sql)
     tightens = not old.not_null and not rename.new.nullable
@@ -72,6 +74,32 @@ def _refuse(rename: RenameColumnOp, info: TableInfo, old: ColumnInfo) -> None:
         raise CannotRewrite(
             f"Cannot {change} safely: the column computes its values. No file was written."
         )
+
+
+def _refuse_shared(
+    rename: RenameColumnOp, info: TableInfo, diff: Sequence[MigrateOperation]
+) -> None:
+    """Raise for an index or constraint over two columns that are both renamed: it would have to be
+    built when both are filled, and once."""
+    others = {
+        operation.old.name
+        for operation in diff
+        if isinstance(operation, RenameColumnOp)
+        and operation.table == rename.table
+        and operation is not rename
+    }
+    name = rename.old.name
+    for kind, hanging in (
+        ("index", info.indexes_on(name)),
+        ("constraint", info.constraints_on(name)),
+    ):
+        for each in hanging:
+            if shared := sorted(others & each.columns):
+                raise CannotRewrite(
+                    f"{kind.capitalize()} {each.name} of {rename.table} uses {name} and "
+                    f"{shared[0]}, which are both renamed. Rename one, and the other in a second "
+                    "sequence after that. No file was written."
+                )
 
 
 def _expand(rename: RenameColumnOp, old: ColumnInfo) -> Step:

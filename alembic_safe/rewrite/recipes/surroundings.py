@@ -25,7 +25,8 @@ class Surroundings:
         new_tables: tables that the same diff creates.
         dropped_tables: tables that the same diff drops.
         new_columns: columns that the same diff adds, the targets of renames included.
-        dropped_columns: columns that the same diff drops.
+        dropped_columns: columns that the same diff drops or renames, in its order.
+        changed_indexes: indexes that the same diff replaces by others of their name.
         compile_sql: writes an expression as SQL.
     """
 
@@ -35,7 +36,8 @@ class Surroundings:
     dropped_tables: frozenset[QualifiedName]
     new_columns: frozenset[tuple[QualifiedName, str]]
     compile_sql: CompileSQL
-    dropped_columns: frozenset[tuple[QualifiedName, str]] = frozenset()
+    dropped_columns: tuple[tuple[QualifiedName, str], ...] = ()
+    changed_indexes: frozenset[tuple[QualifiedName, str]] = frozenset()
 
     def table(self, name: QualifiedName) -> TableInfo:
         """Return what hangs on a table that exists.
