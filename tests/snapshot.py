@@ -15,7 +15,7 @@ from alembic_safe.postgres.catalog import Catalog, ColumnInfo, TableInfo
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.rewrite.hook import sql_compiler
 from alembic_safe.rewrite.plan import Plan
-from alembic_safe.rewrite.recipes import Surroundings
+from alembic_safe.rewrite.recipes import Surroundings, plans_for
 
 USERS = QualifiedName("users")
 ORDERS = QualifiedName("orders")
@@ -69,6 +69,12 @@ def surroundings(
         dropped_columns=tuple(dropped_columns),
         compile_sql=sql_compiler(make_url("postgresql://").get_dialect()()),
     )
+
+
+def plan_of(operation: MigrateOperation, snapshot: Surroundings | None = None) -> Plan:
+    """Return the plan of a diff of one operation."""
+    (plan,) = plans_for([operation], snapshot or surroundings())
+    return plan
 
 
 def written(plan: Plan) -> list[Written]:

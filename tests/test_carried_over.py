@@ -100,9 +100,10 @@ def test_a_contract_revision_that_was_taken_back_runs_again(
     (revision,) = env.contract_revisions()
 
     env.take_back(revision)
-    database.execute("UPDATE users SET full_name = 'name 50' || id WHERE id = 1")
+    database.execute("INSERT INTO people VALUES ('name 51', 51)")
+    database.execute("UPDATE users SET full_name = 'name 51' WHERE id = 1")
     both = database.execute("SELECT full_name, display_name FROM users WHERE id = 1")
-    assert both == [("name 501", "name 501")]
+    assert both == [("name 51", "name 51")]
     database.execute("UPDATE users SET display_name = 'name 1' WHERE id = 1")
 
     env.contract(revision)

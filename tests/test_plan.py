@@ -13,7 +13,13 @@ EXPAND, MIGRATE, CONTRACT = Phase.EXPAND, Phase.MIGRATE, Phase.CONTRACT
 
 
 def step(
-    phase: Phase, name: str, table: str = "users", *, locks: str = "", touches: tuple[str, ...] = ()
+    phase: Phase,
+    name: str,
+    table: str = "users",
+    *,
+    locks: str = "",
+    touches: tuple[str, ...] = (),
+    alone: bool = False,
 ) -> Step:
     """A step whose operations are called `+name` and `-name`."""
     return Step(
@@ -24,6 +30,7 @@ def step(
         says=name,
         locks=frozenset(QualifiedName(lock) for lock in locks.split()),
         touches=touches,
+        commits_alone=alone,
     )
 
 
@@ -90,6 +97,23 @@ def test_a_step_that_locks_two_tables_stands_alone() -> None:
         ("expand", 2, "key"),
         ("expand", 3, "b c"),
     ]
+
+
+def test_an_expand_that_commits_by_itself_is_kept_from_those_in_a_transaction() -> None:
+    sequence = arrange(
+        [
+            (step(EXPAND, "a", locks="users"),),
+            (step(EXPAND, "b", locks="users", alone=True),),
+            (step(EXPAND, "c", "orders", locks="orders", alone=True),),
+            (step(EXPAND, "d", locks="users"),),
+        ]
+    )
+    assert said(sequence.history) == [
+        ("expand", 1, "a"),
+        ("expand", 2, "b c"),
+        ("expand", 3, "d"),
+    ]
+    assert [draft.transactional for draft in sequence.history] == [True, False, True]
 
 
 def test_what_does_not_run_in_a_transaction_shares_one_revision_behind_all_expands() -> None:

@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from alembic.operations import MigrateOperation, ops
-from snapshot import ORDERS, USERS, one_line, sources, surroundings, table, written
+from snapshot import ORDERS, USERS, one_line, plan_of, sources, surroundings, table, written
 
 from alembic_safe.errors import CannotRewrite
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.rewrite.comments import CommentOp
-from alembic_safe.rewrite.plan import Step
-from alembic_safe.rewrite.recipes import Surroundings, plans_for
+from alembic_safe.rewrite.recipes import plans_for
 
 MODEL = sa.Table(
     "users",
@@ -30,54 +29,10 @@ NOT_EXAMINED = (
 )
 
 
-def plan_of(operation: MigrateOperation, snapshot: Surroundings | None = None) -> tuple[Step, ...]:
-    """The plan of a diff of one operation."""
-    (plan,) = plans_for([operation], snapshot or surroundings())
-    return plan
-
-
 TO_USERS = (
     'op.create_foreign_key_not_valid("fk", "orders", "users", local_cols=["user_id"], '
     'remote_cols=["id"])'
 )
-
-
-class TestChangeIndex:
-    OLD = IndexInfo("ix", "CREATE INDEX ix ON public.users USING btree (name)", frozenset({"name"}))
-
-    def plans(self, *, unique: bool = False) -> list[Written]:
-        drop = ops.DropIndexOp("ix", "users")
-        create = ops.CreateIndexOp("ix", "users", ["name", "id"], unique=unique)
-        (plan,) = plans_for([drop, create], surroundings(table(indexes=(self.OLD,))))
-        return written(plan)
-
-    def test_under_its_name_is_built_under_another_and_takes_it(self) -> None:
-        assert self.plans() == [
-            (
-                "migrate",
-                ['op.create_index_concurrently("alembic_safe_new_ix", "users", ["name", "id"])'],
-                ['op.drop_index_concurrently("alembic_safe_new_ix", "users")'],
-            ),
-            (
-                "contract",
-                [
-                    'op.drop_index_concurrently("ix", "users")',
-                    'op.rename_index("alembic_safe_new_ix", "ix", table_name="users")',
-                ],
-                [
-                    'op.rename_index("ix", "alembic_safe_new_ix", table_name="users")',
-                    'op.create_index_concurrently("ix", "users", definition="USING btree (name)")',
-                ],
-            ),
-        ]
-
-    def test_that_becomes_unique_waits(self) -> None:
-        assert [phase for phase, _, _ in self.plans(unique=True)] == ["contract", "contract"]
-
-    def test_of_another_table_is_another_index(self) -> None:
-        drop, create = ops.DropIndexOp("ix", "users"), ops.CreateIndexOp("ix", "orders", ["id"])
-        plans = plans_for([drop, create], surroundings())
-        assert [step.phase for plan in plans for step in plan] == [Phase.CONTRACT, Phase.MIGRATE]
 
 
 def key(

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from alembic.operations import MigrateOperation, ops
-from snapshot import ORDERS, USERS, sources, surroundings, table, written
+from alembic.operations import ops
+from snapshot import ORDERS, USERS, plan_of, sources, surroundings, table, written
 
 from alembic_safe.errors import CannotRewrite
 from alembic_safe.phases import Phase
@@ -20,17 +20,11 @@ from alembic_safe.postgres.catalog import (
     TableInfo,
 )
 from alembic_safe.rewrite.plan import Plan, arrange
-from alembic_safe.rewrite.recipes import Surroundings, plans_for
+from alembic_safe.rewrite.recipes import plans_for
 from alembic_safe.rewrite.renames import RenameColumnOp
 
 ID = ColumnInfo("id", "integer", not_null=True)
 NAME = ColumnInfo("name", "text")
-
-
-def plan_of(operation: MigrateOperation, snapshot: Surroundings) -> Plan:
-    """The plan of a diff of one operation."""
-    (plan,) = plans_for([operation], snapshot)
-    return plan
 
 
 def with_column(column: ColumnInfo = NAME, **facts: Any) -> TableInfo:

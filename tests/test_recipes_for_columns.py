@@ -9,21 +9,15 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from alembic.operations import MigrateOperation, ops
-from snapshot import USERS, Written, sources, surroundings, table, written
+from alembic.operations import ops
+from snapshot import USERS, Written, plan_of, sources, surroundings, table, written
+from sqlalchemy.dialects import postgresql
 
 from alembic_safe import filled_with
 from alembic_safe.errors import ValueNeeded
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.rewrite.plan import Plan
-from alembic_safe.rewrite.recipes import Surroundings, plans_for
-
-
-def plan_of(operation: MigrateOperation, snapshot: Surroundings | None = None) -> Plan:
-    """The plan of a diff of one operation."""
-    (plan,) = plans_for([operation], snapshot or surroundings())
-    return plan
 
 
 def called(*_context: object) -> str:
@@ -206,6 +200,7 @@ class TestAddColumn:
             sa.Column("c", sa.Integer, sa.Identity()),
             sa.Column("c", sa.Integer, sa.Computed("id * 2")),
             sa.Column("c", sa.Integer, primary_key=True),
+            sa.Column("c", postgresql.DOMAIN("positive", sa.Integer)),
         ],
     )
     def test_that_would_rewrite_the_table_is_not_examined(self, column: sa.Column[Any]) -> None:

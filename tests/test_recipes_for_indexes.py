@@ -6,16 +6,15 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from alembic.operations import MigrateOperation, ops
-from snapshot import ORDERS, USERS, Written, sources, surroundings, table, written
+from alembic.operations import ops
+from snapshot import ORDERS, USERS, Written, plan_of, sources, surroundings, table, written
 from sqlalchemy.dialects import postgresql
 
 from alembic_safe.errors import CannotRewrite
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.catalog import IndexInfo
 from alembic_safe.postgres.identifiers import QualifiedName
-from alembic_safe.rewrite.plan import Step
-from alembic_safe.rewrite.recipes import Surroundings, plans_for
+from alembic_safe.rewrite.recipes import plans_for
 
 MODEL = sa.Table(
     "users",
@@ -25,12 +24,6 @@ MODEL = sa.Table(
     sa.Column("age", sa.Integer),
     sa.Column("tags", postgresql.ARRAY(sa.Text)),
 )
-
-
-def plan_of(operation: MigrateOperation, snapshot: Surroundings | None = None) -> tuple[Step, ...]:
-    """The plan of a diff of one operation."""
-    (plan,) = plans_for([operation], snapshot or surroundings())
-    return plan
 
 
 def index(*parts: Any, name: str = "ix", **options: Any) -> ops.CreateIndexOp:
@@ -168,8 +161,56 @@ class TestDropIndex:
         with pytest.raises(CannotRewrite, match="replica identity"):
             plan_of(ops.DropIndexOp("ix", "users"), surroundings(table(indexes=(own,))))
 
+    def test_of_a_column_that_goes_too_is_left_to_it(self) -> None:
+        info = table(indexes=(self.OWN,))
+        assert (
+            plan_of(
+                ops.DropIndexOp("ix", "users"),
+                surroundings(info, dropped_columns=[(USERS, "name")]),
+            )
+            == ()
+        )
+
     def test_of_a_table_that_goes_too_is_left_to_it(self) -> None:
         drop = ops.DropIndexOp("ix", "users", _reverse=ops.CreateIndexOp("ix", "users", ["name"]))
         (step,) = plan_of(drop, surroundings(dropped_tables=[USERS]))
         assert step.phase is Phase.EXPAND
         assert step.upgrade[1] is drop
+
+
+class TestChangeIndex:
+    OLD = IndexInfo("ix", "CREATE INDEX ix ON public.users USING btree (name)", frozenset({"name"}))
+
+    def plans(self, *, unique: bool = False) -> list[Written]:
+        drop = ops.DropIndexOp("ix", "users")
+        create = ops.CreateIndexOp("ix", "users", ["name", "id"], unique=unique)
+        (plan,) = plans_for([drop, create], surroundings(table(indexes=(self.OLD,))))
+        return written(plan)
+
+    def test_under_its_name_is_built_under_another_and_takes_it(self) -> None:
+        assert self.plans() == [
+            (
+                "migrate",
+                ['op.create_index_concurrently("alembic_safe_new_ix", "users", ["name", "id"])'],
+                ['op.drop_index_concurrently("alembic_safe_new_ix", "users")'],
+            ),
+            (
+                "contract",
+                [
+                    'op.drop_index_concurrently("ix", "users")',
+                    'op.rename_index("alembic_safe_new_ix", "ix", table_name="users")',
+                ],
+                [
+                    'op.rename_index("ix", "alembic_safe_new_ix", table_name="users")',
+                    'op.create_index_concurrently("ix", "users", definition="USING btree (name)")',
+                ],
+            ),
+        ]
+
+    def test_that_becomes_unique_waits(self) -> None:
+        assert [phase for phase, _, _ in self.plans(unique=True)] == ["contract", "contract"]
+
+    def test_of_another_table_is_another_index(self) -> None:
+        drop, create = ops.DropIndexOp("ix", "users"), ops.CreateIndexOp("ix", "orders", ["id"])
+        plans = plans_for([drop, create], surroundings())
+        assert [step.phase for plan in plans for step in plan] == [Phase.CONTRACT, Phase.MIGRATE]
