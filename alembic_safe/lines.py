@@ -100,7 +100,9 @@ def readable_files(history: ScriptDirectory) -> Iterator[None]:
     except (CommandError, DBAPIError):
         raise
     except Exception as error:
-        folders = [Path(folder).absolute() for folder in (history.dir, *history.version_locations)]
+        # Before Alembic 1.16 it was None where no version locations are configured.
+        locations = history.version_locations or ()
+        folders = [Path(folder).absolute() for folder in (history.dir, *locations)]
         path = _file_of(error, folders)
         reason = f"{type(error).__name__}: {error}"
         if path is None and isinstance(error, KeyError):

@@ -38,6 +38,7 @@ def python(program: str, folder: Path) -> str:
     return done.stdout
 
 
+@needs_plugins
 def test_the_entry_point_is_found_and_is_a_module_with_a_setup() -> None:
     (found,) = entry_points(group="alembic.plugins", name="alembic_safe")
     assert callable(found.load().setup)
