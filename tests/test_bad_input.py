@@ -236,17 +236,16 @@ def test_a_role_that_does_not_own_the_table(
     database.execute("INSERT INTO mine VALUES (1, '1')")
     database.execute(f"GRANT CREATE ON SCHEMA public TO {role}; GRANT SELECT ON mine TO {role}")
     project.connect_to(database.url(user=role))
-    project.run(*UP)
-    write_history(project, "r2", "r1", upgrade=upgrade, marks=marks)
+    write_history(project, "r1", upgrade=upgrade, marks=marks)
     told = failure(project.run(*UP, check=False))
-    assert "Revision r2" in told
+    assert "Revision r1" in told
     assert "lacks a right" in told
     assert "table mine" in told
     assert AGAIN in told
-    assert version(database) == "r1"
+    assert version(database) is None
     database.execute(f"ALTER TABLE mine OWNER TO {role}")
     project.run(*UP)
-    assert version(database) == "r2"
+    assert version(database) == "r1"
 
 
 @pytest.mark.parametrize("table", ["alembic_version", "alembic_safe_ledger"])

@@ -123,25 +123,15 @@ NONSENSE = {
         "no function upgrade",
     ),
     "a revision that is not there": (R2, "= 'r1'", "= 'r7'", "names the revision 'r7'"),
-    "a phase that is none": (R2, "revision = 'r2'", "revision = 'r2'\nphase = 'expnd'", "'expnd'"),
-    "a contract that is not there": (
-        R2,
-        "revision = 'r2'",
-        "revision = 'r2'\nneeds_contract = 'c7'",
-        "contract revision c7, which is not in contracts/",
-    ),
-    "nothing but a mistake": (R2, "revision = 'r2'", "revision = 'r2' r2", "SyntaxError"),
     "contract without upgrade": (C1, "def upgrade():", "def up():", "no function upgrade"),
-    "contract that completes nothing": (C1, 'completes = "r1"', "", "completes"),
-    "contract that completes what is not there": (C1, '"r1"', '"r7"', "it completes r7"),
     "contract that builds on nothing": (
         C1,
         "depends_on = None",
         "depends_on = 'c7'",
         "names the revision 'c7'",
     ),
-    "contract that is a mistake": (C1, "revision = 'c1'", "revision = 'c1' c1", "SyntaxError"),
 }
+"""More of it is in `test_phases.py`: what the marks of a file may say."""
 
 
 @pytest.mark.parametrize("what", NONSENSE)
@@ -282,9 +272,6 @@ def test_a_revision_that_fails_is_named_with_the_place(
         assert part.format(line=line) in told
     assert applied(database) == {"r1", "c1"}
     assert database.execute("SELECT to_regclass('t2')") == [(None,)]
-    write_history(project, "r2", "r1", upgrade=before)
-    project.run(*UP)
-    assert applied(database) == {"r1", "c1", "r2"}
 
 
 def test_a_revision_that_fails_shows_its_traceback_to_who_asks_for_it(project: Project) -> None:

@@ -48,8 +48,11 @@ def finished(running: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]
     return subprocess.CompletedProcess(running.args, running.returncode, out, err)
 
 
-@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
-@pytest.mark.parametrize("where", WAITING)
+@pytest.mark.parametrize(
+    ("where", "driver"),
+    [(where, "psycopg") for where in WAITING]
+    + [(where, driver) for where in list(WAITING)[:2] for driver in ("psycopg2", "asyncpg")],
+)
 def test_a_session_that_is_terminated(
     project: Project, database: Database, where: str, driver: str
 ) -> None:
@@ -60,8 +63,8 @@ def test_a_session_that_is_terminated(
         other.execute("BEGIN")
         other.execute("LOCK TABLE t IN SHARE MODE")
         running = project.popen(*UP, env=PATIENT)
-        wait_until(database, f"SELECT EXISTS (SELECT {IS_WAITING})")
-        assert database.execute(f"SELECT pg_terminate_backend(pid) {IS_WAITING}") == [(True,)]
+        # It comes and goes: an attempt that got no lock in time is followed by another.
+        wait_until(database, f"SELECT pg_terminate_backend(pid) {IS_WAITING}")
         told = failure(finished(running))
     assert told.startswith("Revision r1")
     assert "the connection to the server was lost: " in told
