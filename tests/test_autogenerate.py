@@ -182,7 +182,11 @@ class TestSecondSequence:
         sequence.models(shop(**{**NEW, "name": nullable}))
         sequence.run("revision", "--autogenerate", "-m", "may be null")
         (expand,) = sequence.versions()[known:]
-        assert marks(expand) == {"phase": "expand", "needs_contract": (revision,)}
+        assert marks(expand) == {
+            "phase": "expand",
+            "transactional": False,
+            "needs_contract": (revision,),
+        }
         assert {path.name for path in sequence.contracts()} == first
 
         sequence.run("upgrade", "head")
