@@ -166,7 +166,7 @@ INDEXES = {
     ),
     "that the models drop": Case("CREATE INDEX ix ON users (full_name)", (), own="DROP INDEX ix"),
     "with a comment and a statistics target": Case(
-        "CREATE INDEX ix ON users (lower(full_name)); COMMENT ON INDEX ix IS 'it''s fast: 100%';"
+        "CREATE INDEX ix ON users (lower(full_name)); COMMENT ON INDEX ix IS 'it''s :fast, 100%';"
         " ALTER INDEX ix ALTER COLUMN 1 SET STATISTICS 77",
         hidden=("ix",),
     ),

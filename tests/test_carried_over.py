@@ -11,6 +11,8 @@ from conftest import Database
 from in_process import Environment
 from rename_cases import CASES, TABLES
 
+from alembic_safe.errors import VerificationFailed
+
 _SHAPE = """
 SELECT 'column', a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull,
        pg_get_expr(d.adbin, d.adrelid), col_description(a.attrelid, a.attnum), a.attacl::text,
@@ -124,3 +126,30 @@ def test_a_deferrable_constraint_can_be_deferred_while_both_columns_are_there(
         database.execute(f"UPDATE users SET {column} = 'name ' || id")
     with pytest.raises(psycopg.errors.UniqueViolation):
         database.execute("UPDATE users SET display_name = 'name 1'")
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        (
+            "ALTER TABLE users DISABLE TRIGGER USER; UPDATE users SET full_name = 'x';"
+            "ALTER TABLE users ENABLE TRIGGER USER",
+            "differ in at least one row",
+        ),
+        ("ALTER TABLE users DISABLE TRIGGER USER", "missing, disabled or changed"),
+        ("DROP INDEX ix_display_name", "index ix_display_name on users is missing"),
+    ],
+)
+def test_contract_does_not_run_while_something_is_wrong(
+    fault: str, problem: str, database: Database, tmp_path: Path
+) -> None:
+    case = CASES["index with a new name"]
+    database.execute(TABLES.format(type=case.type) + case.sql)
+    env = Environment(tmp_path, database.url(), case.models())
+    env.autogenerate()
+    env.upgrade("head", "contract=hold")
+    database.execute(fault)
+    before = shape(database), rows(database)
+    with pytest.raises(VerificationFailed, match=problem):
+        env.contract()
+    assert (shape(database), rows(database)) == before

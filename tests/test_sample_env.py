@@ -141,6 +141,8 @@ class TestTheStory:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
+                # Where the tests run in the background, Ctrl-C is ignored and would be here too.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             ) as process:
                 assert process.stdout is not None
                 printed = ""
