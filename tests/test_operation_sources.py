@@ -78,6 +78,13 @@ def test_a_table_without_a_schema_is_found_on_the_search_path(
     assert "schema" not in source_of(make(Names(is_odd=False)))
 
 
+def test_a_synced_column_that_was_dropped_comes_back_with_its_type() -> None:
+    drop = safe.DropSyncedColumnOp("users", "full_name", "display_name", type_sql="text")
+    assert source_of(drop.reverse()) == 'op.add_column_if_not_exists("users", "full_name", "text")'
+    with pytest.raises(ValueError, match="what type column full_name had is not known"):
+        safe.DropSyncedColumnOp("users", "full_name", "display_name").reverse()
+
+
 # In revisions
 
 

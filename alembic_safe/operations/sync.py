@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from alembic.operations import MigrateOperation, Operations
 
 from alembic_safe.operations.base import SafeOperation
+from alembic_safe.operations.columns import AddColumnIfNotExistsOp
 from alembic_safe.postgres.conditions import column_exists, done_when
 from alembic_safe.postgres.identifiers import QualifiedName, derived_name, literal, quote
 from alembic_safe.postgres.locks import LockMode
@@ -326,6 +327,7 @@ class DropSyncedColumnOp(SafeOperation):
     target: str
     server_default: str | None = None
     schema: str | None = None
+    type_sql: str = ""
 
     @classmethod
     def drop_synced_column(
@@ -374,3 +376,17 @@ class DropSyncedColumnOp(SafeOperation):
                 object_name=f"column {self.source}",
             )
         ]
+
+    def call_arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        positional, keywords = super().call_arguments()
+        keywords.pop("type_sql", None)
+        return positional, keywords
+
+    def reverse(self) -> MigrateOperation:
+        """Return the operation that brings the column back, empty; what fills it again is a sync
+        trigger the other way round, and a backfill."""
+        if not self.type_sql:
+            raise ValueError(f"what type column {self.source} had is not known")
+        return AddColumnIfNotExistsOp(
+            self.table_name, self.source, self.type_sql, schema=self.schema
+        )

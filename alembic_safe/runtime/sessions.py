@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
 from alembic_safe.errors import UnsupportedServer, UpgradeRunning
@@ -203,8 +203,8 @@ _CHECK_CLIENT = text(
 _IGNORE_CLIENT = text("SELECT set_config('client_connection_check_interval', '0', false)")
 
 
-def _polled(connection: Connection, query: object, key: dict[str, str]) -> bool:
-    held = connection.execute(query, key).scalar_one()  # type: ignore[call-overload]
+def _polled(connection: Connection, query: TextClause, key: dict[str, str]) -> bool:
+    held = connection.execute(query, key).scalar_one()
     connection.commit()
     return bool(held)
 

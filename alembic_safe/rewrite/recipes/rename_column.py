@@ -183,7 +183,12 @@ def _contract(
     # Autogenerate does not compare defaults unless it is told to, so the models may lack it.
     default = server_default_sql(rename.new, surroundings.compile_sql) or old.default
     drop = DropSyncedColumnOp(
-        table.name, old.name, new, server_default=default, schema=table.schema
+        table.name,
+        old.name,
+        new,
+        server_default=default,
+        schema=table.schema,
+        type_sql=column_type(old),
     )
     add = AddColumnIfNotExistsOp(
         table.name,
