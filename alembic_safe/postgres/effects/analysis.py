@@ -1,0 +1,66 @@
+"""Statements one after another: what each does, given what those before it did."""
+
+from __future__ import annotations
+
+from alembic_safe.postgres.effects.handlers import HANDLERS, command_tag
+from alembic_safe.postgres.effects.handlers.transactions import end_transaction
+from alembic_safe.postgres.effects.model import Effects
+from alembic_safe.postgres.effects.parsing import Parsed, parse
+from alembic_safe.postgres.effects.tally import Refused, Tally
+from alembic_safe.postgres.effects.world import Transaction, World
+from alembic_safe.postgres.locks import LockMode
+
+
+def effects_of(sql: str, world: World) -> list[Effects]:
+    """Return the effects of each statement of a text, and change `world` accordingly.
+
+    Nothing is raised: what cannot be parsed or is of an unknown kind is returned with `unknown`
+    set, and the world then forgets what it cannot be sure of any more.
+
+    Args:
+        sql: one or more statements.
+        world: the database before them. Its open transaction, if there is one, is the one in
+            which they run.
+    """
+    return [_effects_of(parsed, world) for parsed in parse(sql)]
+
+
+def begin(world: World) -> None:
+    """Open a transaction block on behalf of whoever runs the statements."""
+    world.transaction = Transaction(begun_by_text=False, mark=len(world.journal))
+
+
+def end(world: World, *, keep: bool = True) -> None:
+    """End the open transaction block, if there is one; without `keep` as ROLLBACK does."""
+    end_transaction(world, keep=keep)
+
+
+def _effects_of(parsed: Parsed, world: World) -> Effects:
+    held = dict(world.transaction.locks) if world.transaction is not None else {}
+    tally = Tally(world, parsed.sql, parsed.offset)
+    mark = len(world.journal)
+    before = world.transaction
+    handler = HANDLERS.get(parsed.node_name)
+    if parsed.problem:
+        tally.unknown(parsed.problem)
+    elif handler is None:
+        tally.command = parsed.node_name.removesuffix("_stmt").replace("_", " ").upper()
+        tally.unknown(f"{tally.command} is not among the statements that are understood")
+    else:
+        tally.command = command_tag(parsed.node_name, parsed.node)
+        try:
+            handler(parsed.node, tally)
+        except Refused:
+            world.undo(mark)
+    _keep_locks(tally, before)
+    effects = tally.effects(parsed.node, parsed.node_name, held)
+    if effects.unknown:
+        world.forget()
+    return effects
+
+
+def _keep_locks(tally: Tally, transaction: Transaction | None) -> None:
+    if transaction is None or tally.world.transaction is not transaction:
+        return
+    for relation, mode in tally.locks.items():
+        transaction.locks[relation] = max(mode, transaction.locks.get(relation, LockMode.NONE))

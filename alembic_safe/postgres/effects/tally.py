@@ -1,0 +1,209 @@
+"""Tally: what one statement does, added up while its parse tree is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from alembic_safe.postgres.effects.model import (
+    Change,
+    Effects,
+    IndexWork,
+    NameChange,
+    ServerError,
+    TransactionNeed,
+)
+from alembic_safe.postgres.effects.world import Relation, World
+from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.locks import LockMode
+
+
+class Refused(Exception):
+    """The server refuses the statement for certain, so that it has no other effect."""
+
+
+@dataclass
+class Tally:
+    """Adds up what a statement does. Handlers of statements write into it and into its world.
+
+    What a handler changed in the world is taken back where the statement is refused.
+    """
+
+    world: World
+    sql: str
+    offset: int = 0
+    command: str = ""
+    locks: dict[QualifiedName, LockMode] = field(default_factory=dict)
+    rewrites: dict[QualifiedName, None] = field(default_factory=dict)
+    scans: dict[QualifiedName, None] = field(default_factory=dict)
+    builds: list[IndexWork] = field(default_factory=list)
+    rebuilds: list[IndexWork] = field(default_factory=list)
+    errors: list[ServerError] = field(default_factory=list)
+    transaction: TransactionNeed = TransactionNeed.ANY
+    changes: list[NameChange] = field(default_factory=list)
+    unknown_: list[str] = field(default_factory=list)
+    assumed: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+    children: list[Effects] = field(default_factory=list)
+
+    # What the statement names
+
+    def relation(self, range_var: Any, *, missing_ok: bool = False) -> Relation | None:
+        """Return the relation that a `RangeVar` of the parse tree names.
+
+        Where it is not known it is made known as an incomplete one. None only with `missing_ok`
+        (IF EXISTS) and where it is certain that there is none.
+
+        Raises:
+            Refused: it is certain that there is none.
+        """
+        return self.named(range_var.relname, range_var.schemaname or None, missing_ok=missing_ok)
+
+    def named(
+        self, name: str, schema: str | None = None, *, missing_ok: bool = False
+    ) -> Relation | None:
+        """Return a relation by its name; see `relation`."""
+        qualified = self.world.qualified(name, schema)
+        found = self.world.find(qualified)
+        if found is not None:
+            return found
+        if qualified in self.world.index_tables:
+            self.refuse(f'"{name}" is an index', "42809")
+        if self.world.is_gone(qualified):
+            if missing_ok:
+                return None
+            self.refuse(f'relation "{name}" does not exist', "42P01")
+        unknown = Relation(qualified)
+        self.world.put(unknown)
+        return unknown
+
+    def is_new(self, name: QualifiedName) -> bool:
+        """Return whether this batch created the relation, so that nobody else can be using it."""
+        relation = self.world.find(self.world.index_tables.get(name, name))
+        return relation is not None and self.world.is_new(relation.born)
+
+    # What it does
+
+    def lock(self, name: QualifiedName | Relation, mode: LockMode, *, family: bool = False) -> None:
+        """Note a lock on a relation; with `family` on its partitions and inheriting tables too."""
+        relation = name if isinstance(name, Relation) else None
+        qualified = relation.name if relation is not None else name
+        assert isinstance(qualified, QualifiedName)
+        if not self.is_new(qualified):
+            self.locks[qualified] = max(mode, self.locks.get(qualified, LockMode.NONE))
+        if family:
+            for member in self.world.family(qualified):
+                if member.name != qualified:
+                    self.lock(member.name, mode)
+
+    def rewrite(self, relation: Relation) -> None:
+        """Note that every row of a table, or of its partitions, is written again."""
+        self._on_tables(self.rewrites, relation)
+
+    def scan(self, relation: Relation) -> None:
+        """Note that a table, or each of its partitions, is read from end to end."""
+        self._on_tables(self.scans, relation)
+
+    def _on_tables(self, noted: dict[QualifiedName, None], relation: Relation) -> None:
+        if not relation.is_partitioned and not self.is_new(relation.name):
+            noted[relation.name] = None
+        if relation.is_partitioned:
+            for child in relation.children:
+                found = self.world.find(child)
+                if found is not None:
+                    self._on_tables(noted, found)
+            if not relation.complete and not self.is_new(relation.name):
+                noted[relation.name] = None
+
+    def build(self, table: Relation, name: str | None, *, concurrently: bool = False) -> None:
+        """Note the build of a new index."""
+        if not self.is_new(table.name):
+            self.builds.append(IndexWork(table.name, name, concurrently))
+
+    def rebuild(self, table: Relation, name: str | None, *, concurrently: bool = False) -> None:
+        """Note that an existing index gets a new file."""
+        if not self.is_new(table.name):
+            self.rebuilds.append(IndexWork(table.name, name, concurrently))
+
+    def refuse(self, message: str, sqlstate: str) -> None:
+        """Note an error that is certain.
+
+        Raises:
+            Refused: always.
+        """
+        self.errors.append(ServerError(message, sqlstate))
+        raise Refused(message)
+
+    def may_fail(self, message: str, sqlstate: str) -> None:
+        """Note an error that depends on rows or on what the world does not know."""
+        self.errors.append(ServerError(message, sqlstate, certain=False))
+
+    def unknown(self, what: str) -> None:
+        """Note something that could not be understood; the statement then counts as unsafe."""
+        self.unknown_.append(what)
+
+    def assume(self, what: str) -> None:
+        """Note what was assumed for want of knowledge, as a short sentence."""
+        if what not in self.assumed:
+            self.assumed.append(what)
+
+    def change(
+        self,
+        change: Change,
+        kind: str,
+        relation: QualifiedName,
+        name: str | None = None,
+        *,
+        born: int = 0,
+        new_name: str | None = None,
+        detail: str = "",
+    ) -> None:
+        """Note a name that the running release may use and that goes away or changes.
+
+        `born` is the batch in which the object itself was made; what is new is not noted.
+        """
+        if self.world.is_new(born) or self.is_new(relation):
+            return
+        self.changes.append(NameChange(change, kind, relation, name, new_name, detail))
+
+    def only_outside_transaction(self) -> None:
+        """Note that the server refuses the statement inside a transaction block.
+
+        Raises:
+            Refused: it stands inside one.
+        """
+        self.transaction = TransactionNeed.FORBIDDEN
+        if self.world.transaction is not None:
+            self.refuse(f"{self.command} cannot run inside a transaction block", "25001")
+
+    def effects(self, node: Any, node_name: str, held: dict[QualifiedName, LockMode]) -> Effects:
+        """Return what was added up."""
+        scans = tuple(name for name in self.scans if name not in self.rewrites)
+        timeout = self.world.settings.get("lock_timeout")
+        return Effects(
+            sql=self.sql,
+            offset=self.offset,
+            command=self.command,
+            locks=self.locks,
+            held=held,
+            rewrites=tuple(self.rewrites),
+            scans=scans,
+            index_builds=tuple(self.builds),
+            index_rebuilds=tuple(w for w in self.rebuilds if w.table not in self.rewrites),
+            errors=tuple(self.errors),
+            transaction=self.transaction,
+            in_transaction=self.world.transaction is not None,
+            changes=tuple(self.changes),
+            unknown=tuple(self.unknown_),
+            assumed=tuple(self.assumed),
+            lock_timeout=int(timeout) if timeout is not None else None,
+            node=node,
+            node_name=node_name,
+            details=self.details,
+            children=tuple(self.children),
+        )
+
+
+Handler = Callable[[Any, Tally], None]
+"""Reads one kind of statement: its parse tree and where to write what it does."""

@@ -1,0 +1,1 @@
+"""Rules: what is wrong with a statement, why, and what to do instead."""

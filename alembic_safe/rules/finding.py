@@ -1,0 +1,80 @@
+"""Finding: what a rule says of a statement, and what a rule is given to judge by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from alembic_safe.phases import Phase
+from alembic_safe.postgres.effects import Effects, World
+from alembic_safe.postgres.identifiers import QualifiedName
+
+
+class Severity(Enum):
+    """How bad a finding is."""
+
+    ERROR = "error"
+    """It stops traffic, breaks a running release, loses data, or fails."""
+    WARNING = "warning"
+    """It may, or it will hurt later."""
+    OFF = "off"
+
+
+@dataclass(frozen=True)
+class Fix:
+    """The safe sequence, ready to paste.
+
+    Args:
+        operations: the body of an `upgrade()` with operations of this package and Alembic's;
+            empty where there is none.
+        sql: the same in plain SQL, one statement a line, with `-- ` comments where a commit or
+            a deploy has to stand between.
+    """
+
+    operations: str = ""
+    sql: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule says of one statement.
+
+    Args:
+        code: stable name of the rule, lower case with hyphens, `index-not-concurrent`.
+        severity: how bad it is.
+        message: the consequence in one sentence, with the real names and without a full stop.
+        relation: the table that suffers, for the severity by table; None where there is none.
+        fix: the safe sequence, if there is one.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    relation: QualifiedName | None = None
+    fix: Fix | None = None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a statement stands.
+
+    Args:
+        world: the database as it is known, after the statement.
+        phase: of the revision; None where it has none, as hand-written ones.
+        is_upgrade: whether it belongs to `upgrade()`.
+        has_runner: whether `alembic_safe.run_migrations` runs it, which gives each revision a
+            transaction and a `lock_timeout`.
+    """
+
+    world: World
+    phase: Phase | None = None
+    is_upgrade: bool = True
+    has_runner: bool = True
+
+
+Rule = Callable[[Effects, Surroundings], Iterable[Finding]]
+"""Judges one statement. This is the signature of a custom rule."""
+
+RevisionRule = Callable[[Sequence[Effects], Surroundings], Iterable[tuple[Effects, Finding]]]
+"""Judges all statements of a revision together; gives each finding with its statement."""

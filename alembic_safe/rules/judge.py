@@ -1,0 +1,61 @@
+"""Judge: statements one after another, each with what the rules say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from alembic_safe.postgres.effects import Effects, World, effects_of
+from alembic_safe.rules.catalogue import REVISION_RULES, RULES
+from alembic_safe.rules.finding import Finding, RevisionRule, Rule, Surroundings
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A statement with what is to be said of it."""
+
+    effects: Effects
+    findings: tuple[Finding, ...]
+
+
+@dataclass
+class Judge:
+    """Judges the statements of one revision after another against one world.
+
+    Args:
+        surroundings: of the revision that is being judged.
+        rules: by default all that the package has.
+        revision_rules: the same for rules about a whole revision.
+    """
+
+    surroundings: Surroundings
+    rules: Sequence[Rule] = RULES
+    revision_rules: Sequence[RevisionRule] = REVISION_RULES
+    _seen: list[Effects] = field(default_factory=list)
+
+    @property
+    def world(self) -> World:
+        """The database as it is known now."""
+        return self.surroundings.world
+
+    def text(self, sql: str) -> list[Judgement]:
+        """Judge the statements of a text, and let the world move on."""
+        judgements = []
+        for effects in effects_of(sql, self.world):
+            self._seen.append(effects)
+            judgements.append(Judgement(effects, self._findings(effects)))
+        return judgements
+
+    def end_revision(self) -> list[Judgement]:
+        """Judge what was seen since the last call as one revision, and settle the world."""
+        judgements = [
+            Judgement(effects, (finding,))
+            for rule in self.revision_rules
+            for effects, finding in rule(self._seen, self.surroundings)
+        ]
+        self._seen = []
+        self.world.settle()
+        return judgements
+
+    def _findings(self, effects: Effects) -> tuple[Finding, ...]:
+        return tuple(finding for rule in self.rules for finding in rule(effects, self.surroundings))
