@@ -7,6 +7,7 @@ import alembic_safe.backfill.engine
 import alembic_safe.connecting
 import alembic_safe.runtime.execution
 import alembic_safe.runtime.verification  # noqa: F401
+from alembic_safe.assurance import assured
 from alembic_safe.configuration import configure
 from alembic_safe.environment import run_migrations
 from alembic_safe.errors import SafetyError
@@ -16,6 +17,7 @@ from alembic_safe.phases import Phase
 __all__ = [
     "Phase",
     "SafetyError",
+    "assured",
     "configure",
     "filled_with",
     "renamed_from",

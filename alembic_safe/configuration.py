@@ -83,15 +83,15 @@ def _load(keywords: dict[str, Any]) -> Settings:
         x_arguments = context.get_x_argument(as_dictionary=True)
     except (NameError, AttributeError):
         # Outside of an Alembic environment there is no command line to ask.
-        return load_settings(keywords=keywords, x_arguments={}, project_file=_project_file(None))
+        return load_settings(keywords=keywords, x_arguments={}, project_file=project_file(None))
     return load_settings(
         keywords=keywords,
         x_arguments={key: str(value) for key, value in x_arguments.items()},
-        project_file=_project_file(config.config_file_name),
+        project_file=project_file(config.config_file_name),
     )
 
 
-def _project_file(config_file: str | None) -> Path | None:
+def project_file(config_file: str | None) -> Path | None:
     """Return the `pyproject.toml` beside Alembic's configuration, or in a folder above it."""
     start = Path(config_file).absolute().parent if config_file else Path.cwd()
     for folder in (start, *start.parents):

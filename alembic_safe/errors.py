@@ -131,6 +131,63 @@ class StatementFailed(SafetyError):
     """The server refused a statement because of the data or the schema."""
 
 
+class UnsafeStatement(SafetyError):
+    """The guard stopped a statement before it was sent.
+
+    Args:
+        revision: the revision that it stands in.
+        statement: its text, shortened.
+        codes: of the rules that found something.
+        problems: what they found, each as a sentence without a full stop.
+        fix: the safe sequence, several lines; empty where there is none.
+        state: a sentence about what is committed and what is not.
+    """
+
+    def __init__(
+        self,
+        *,
+        revision: str,
+        statement: str,
+        codes: Sequence[str],
+        problems: Sequence[str],
+        fix: str,
+        state: str,
+    ) -> None:
+        found = "; ".join(
+            f"{problem} [{code}]" for code, problem in zip(codes, problems, strict=True)
+        )
+        safe = f"\nSafe instead:\n{fix}\n" if fix else " "
+        super().__init__(
+            f"Revision {revision} was stopped before this statement: {statement}. It is not safe: "
+            f"{found}.{safe}Write the safe sequence, or, if you know that it is safe here, put the "
+            'statement into `with alembic_safe.assured("why"):`, or let everything through with '
+            f"the setting guard (-x guard=warn). {state}"
+        )
+        self.revision = revision
+        self.statement = statement
+        self.codes = tuple(codes)
+
+
+class GuardUnavailable(SafetyError):
+    """The guard is on and cannot work."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The guard cannot read SQL: {reason}. Install alembic-safe with all that it needs, "
+            "or turn the guard off with the setting guard (-x guard=off). Nothing was changed."
+        )
+
+
+class ReasonMissing(SafetyError):
+    """`alembic_safe.assured()` was given no reason."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "alembic_safe.assured() needs a reason, a text for the people who read it later: "
+            'with alembic_safe.assured("30 rows, and nobody reads them"):'
+        )
+
+
 class ContractPending(SafetyError):
     """Contract revisions are held, and the command needs them applied."""
 
@@ -200,4 +257,45 @@ class UnknownContract(SafetyError):
         super().__init__(
             f"{name!r} does not name one contract revision. There are: {known}. Give the "
             "identifier, or enough of its beginning. Nothing was applied."
+        )
+
+
+class EnvironmentFailed(SafetyError):
+    """`env.py` raised an error in offline mode."""
+
+    def __init__(self, folder: str, reason: str) -> None:
+        super().__init__(
+            f"env.py in {folder} failed: {reason}. Lint runs it in offline mode, as `alembic "
+            "upgrade head --sql` does; see that this command works, then run the same command "
+            "again."
+        )
+
+
+class OtherDatabase(SafetyError):
+    """The environment's database is not PostgreSQL."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"env.py configures a database of the kind {name!r}. Only statements for PostgreSQL "
+            "can be judged; give its dialect or its URL to context.configure()."
+        )
+
+
+class NotARevision(SafetyError):
+    """What was to be judged is not a revision."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"{name!r}: {reason}. Give a revision, a range such as 1a2b:head, a revision file of "
+            "this environment, or a .sql file. `alembic history` lists the revisions."
+        )
+
+
+class GitFailed(SafetyError):
+    """What changed since a git reference cannot be found out."""
+
+    def __init__(self, reference: str, reason: str) -> None:
+        super().__init__(
+            f"--since {reference}: {reason.rstrip('.')}. Run in a git working tree that has this "
+            "reference; in CI fetch it first, with its history."
         )

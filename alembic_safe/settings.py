@@ -26,6 +26,7 @@ TOMLDecodeError = tomllib.TOMLDecodeError
 ENVIRONMENT_PREFIX = "ALEMBIC_SAFE_"
 
 CONTRACT_CHOICES = ("due", "now", "hold")
+GUARD_CHOICES = ("error", "warn", "off")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class Settings:
         upgrade_deadline: how long to wait while another session migrates this database.
         batch_size: rows that one batch of a backfill looks at.
         rename: renames that the models do not tell, as `table.old:new`.
+        guard: what happens to a statement of an upgrade that is not safe: it is an `error` and not
+            sent, or sent after a warning (`warn`), or nobody looks (`off`).
+        rules: rules of the user's own, as functions or as `package.module:function`.
     """
 
     release: str | None = None
@@ -58,6 +62,8 @@ class Settings:
     upgrade_deadline: float = 3600.0
     batch_size: int = 5000
     rename: tuple[str, ...] = ()
+    guard: str = "error"
+    rules: tuple[Callable[..., Any] | str, ...] = ()
 
 
 def load_settings(
@@ -87,7 +93,10 @@ def load_settings(
     }
     from_x = {name: value for name, value in x_arguments.items() if name in _PARSERS}
     sources: list[tuple[str, Mapping[str, Any]]] = [
-        (f"[tool.alembic_safe] in {project_file}", _read_project_file(project_file)),
+        (
+            f"[tool.alembic_safe] in {project_file}",
+            _without_tables(read_project_file(project_file)),
+        ),
         ("alembic_safe.configure()", keywords),
         (f"the environment ({ENVIRONMENT_PREFIX}*)", from_environment),
         ("-x on the command line", from_x),
@@ -98,7 +107,16 @@ def load_settings(
     return settings
 
 
-def _read_project_file(path: Path | None) -> Mapping[str, Any]:
+TABLES = frozenset({"lint"})
+"""Tables inside of `[tool.alembic_safe]` that are read elsewhere."""
+
+
+def read_project_file(path: Path | None) -> Mapping[str, Any]:
+    """Return the table `[tool.alembic_safe]` of a `pyproject.toml`; empty where there is none.
+
+    Raises:
+        SettingError: it is not TOML, or not a table.
+    """
     if path is None or not path.is_file():
         return {}
     try:
@@ -110,6 +128,10 @@ def _read_project_file(path: Path | None) -> Mapping[str, Any]:
     if not isinstance(table, dict):
         raise SettingError("tool.alembic_safe", str(path), "it has to be a table")
     return table
+
+
+def _without_tables(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {key: value for key, value in values.items() if key not in TABLES}
 
 
 def _parsed(values: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -130,10 +152,13 @@ def _text(value: Any) -> str:
     return value.strip()
 
 
-def _choice(value: Any) -> str:
-    if value not in CONTRACT_CHOICES:
-        raise ValueError(f"give one of {', '.join(CONTRACT_CHOICES)}")
-    return str(value)
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def choice(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"give one of {', '.join(choices)}")
+        return str(value)
+
+    return choice
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -179,9 +204,22 @@ def _renames(value: Any) -> tuple[str, ...]:
     return renames
 
 
+def _rules(value: Any) -> tuple[Callable[..., Any] | str, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    problem = "give functions, or texts such as package.module:function"
+    if not isinstance(parts, (list, tuple)):
+        raise ValueError(problem)
+    rules = tuple(part.strip() if isinstance(part, str) else part for part in parts)
+    for rule in rules:
+        is_name = isinstance(rule, str) and re.fullmatch(r"[\w.]+:\w+", rule)
+        if not is_name and not callable(rule):
+            raise ValueError(problem)
+    return rules
+
+
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "release": _text,
-    "contract": _choice,
+    "contract": _one_of(*CONTRACT_CHOICES),
     "soak": _duration,
     "lock_timeout": _positive_duration,
     "lock_deadline": _positive_duration,
@@ -190,6 +228,8 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "upgrade_deadline": _duration,
     "batch_size": _row_count,
     "rename": _renames,
+    "guard": _one_of(*GUARD_CHOICES),
+    "rules": _rules,
 }
 
 # A field without a parser could never be set.

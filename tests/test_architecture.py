@@ -12,24 +12,28 @@ import alembic_safe
 
 PACKAGE = Path(alembic_safe.__file__).parent
 
-FOUNDATION = frozenset({"errors", "settings", "phases", "hints"})
+FOUNDATION = frozenset({"errors", "settings", "phases", "hints", "python_source"})
 """What every room may use."""
 
 ALLOWED = {
     "errors": frozenset(),
     "hints": frozenset(),
+    "python_source": frozenset(),
     "settings": frozenset({"errors"}),
     "phases": frozenset({"errors"}),
     "postgres": frozenset(),
     "alembic_private": frozenset(),
+    "assurance": FOUNDATION,
     "connecting": FOUNDATION,
     "configuration": FOUNDATION | {"alembic_private"},
     "lines": FOUNDATION | {"postgres"},
     "operations": FOUNDATION | {"postgres"},
-    "runtime": FOUNDATION | {"postgres", "operations", "rules", "lines", "alembic_private"},
+    "runtime": FOUNDATION
+    | {"assurance", "postgres", "operations", "rules", "lines", "alembic_private"},
     "backfill": FOUNDATION | {"postgres", "operations", "runtime"},
     "rules": FOUNDATION | {"postgres"},
-    "lint": FOUNDATION | {"postgres", "operations", "lines", "rules", "runtime", "alembic_private"},
+    "lint": FOUNDATION
+    | {"configuration", "postgres", "operations", "lines", "rules", "runtime", "alembic_private"},
     "rewrite": FOUNDATION | {"postgres", "operations", "lines", "alembic_private"},
     "rehearsal": FOUNDATION | {"postgres", "runtime"},
     "testing": None,
