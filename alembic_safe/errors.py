@@ -299,3 +299,15 @@ class GitFailed(SafetyError):
             f"--since {reference}: {reason.rstrip('.')}. Run in a git working tree that has this "
             "reference; in CI fetch it first, with its history."
         )
+
+
+class InvalidRule(SafetyError):
+    """A rule of the user cannot be loaded, or failed while it judged."""
+
+    def __init__(self, rule: str, reason: str, statement: str | None = None) -> None:
+        judged = f" The statement it judged: {statement}." if statement else ""
+        super().__init__(
+            f"The rule {rule}: {reason}.{judged} A rule is a function of the effects of a "
+            "statement and its surroundings that returns findings; correct it, or take it out of "
+            "configure(rules=...) or the package that has it."
+        )

@@ -33,7 +33,7 @@ ALLOWED = {
     "backfill": FOUNDATION | {"postgres", "operations", "runtime"},
     "rules": FOUNDATION | {"postgres"},
     "lint": FOUNDATION
-    | {"configuration", "postgres", "operations", "lines", "rules", "runtime", "alembic_private"},
+    | {"assurance", "configuration", "postgres", "operations", "lines", "rules", "runtime"},
     "rewrite": FOUNDATION | {"postgres", "operations", "lines", "alembic_private"},
     "rehearsal": FOUNDATION | {"postgres", "runtime"},
     "testing": None,

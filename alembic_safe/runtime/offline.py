@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 _Step = RevisionStep | StampStep
 
+EACH_REVISION_OPTION = "alembic_safe_each_revision"
+"""Where lint leaves what gives the function to call in place of an `upgrade()` or `downgrade()` of
+a contract revision: it is given the script, that function, and whether it is an upgrade."""
+
 
 def write_script(
     environment: EnvironmentContext,
@@ -134,6 +138,9 @@ class _OfflineScript:
             raise InvalidRevision(revision.revision, "it is not there any more")
         direction = "upgrade" if is_upgrade else "downgrade"
         migrate = getattr(script.module, direction)
+        each_revision = self.context.opts.get(EACH_REVISION_OPTION)
+        if each_revision is not None:
+            migrate = each_revision(script, migrate, is_upgrade)
         self.context.impl.static_output(f"-- Running contract {direction} {revision.revision}\n")
         self.context.opts[EXECUTOR_OPTION] = Executor(Patience(self.settings), script.revision)
         if marks_of(script).transactional:

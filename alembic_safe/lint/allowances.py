@@ -1,0 +1,117 @@
+"""Allowances: comments that let a finding through, each with a reason.
+
+    # alembic-safe: allow index-not-concurrent -- the table has 40 rows
+    -- alembic-safe: allow index-not-concurrent -- the table has 40 rows
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_MARK = "alembic-safe:"
+_COMMENT = re.compile(r"(?:#|--)\s*alembic-safe:\s*(.*)$")
+_ALLOW = re.compile(r"allow\s+([\w-]+(?:\s*,\s*[\w-]+)*)\s*(?:--\s*(.*))?$")
+_LINE_OF_SQL = re.compile(r"^(.*?)(--\s*alembic-safe:.*)$")
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """A comment that lets findings through.
+
+    Args:
+        codes: of the rules; empty where the comment cannot be read.
+        reason: empty where there is none.
+        line: where the comment stands.
+        about: the line of the code that it is about; None is the whole file.
+    """
+
+    codes: tuple[str, ...]
+    reason: str
+    line: int
+    about: int | None
+
+
+def allowances_in_python(source: str, first_function: int) -> list[Allowance]:
+    """Return the allowances of a revision file.
+
+    A comment on a line of its own is about the statement below it; above the first function it is
+    about the whole file.
+
+    Args:
+        source: the file's text.
+        first_function: the line of its first function.
+    """
+    if _MARK not in source:
+        return []
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    lines = source.splitlines()
+    found = []
+    for token in tokens:
+        if token.type != tokenize.COMMENT or not _COMMENT.match(token.string):
+            continue
+        line = token.start[0]
+        is_alone = not lines[line - 1][: token.start[1]].strip()
+        about = _next_code(lines, line, "#") if is_alone else line
+        found.append(_read(token.string, line, None if line < first_function else about))
+    return found
+
+
+def allowances_in_sql(source: str) -> list[Allowance]:
+    """Return the allowances of an SQL file.
+
+    A comment on a line of its own is about the statement below it; where an empty line follows
+    it, before the first statement, it is about the whole file.
+    """
+    if _MARK not in source:
+        return []
+    lines = source.splitlines()
+    found = []
+    for number, code, comment in _comments_in_sql(lines):
+        about: int | None = number
+        if not code:
+            about = _next_code(lines, number, "--")
+            block = _end_of_comments(lines, number)
+            is_head = not any(_is_code(line, "--") for line in lines[: number - 1])
+            if is_head and block < len(lines) and not lines[block].strip():
+                about = None
+        found.append(_read(comment, number, about))
+    return found
+
+
+def _comments_in_sql(lines: list[str]) -> Iterator[tuple[int, str, str]]:
+    for number, line in enumerate(lines, start=1):
+        match = _LINE_OF_SQL.match(line)
+        if match is not None:
+            yield number, match[1].strip(), match[2]
+
+
+def _read(comment: str, line: int, about: int | None) -> Allowance:
+    match = _COMMENT.match(comment)
+    allow = _ALLOW.match(match[1].strip()) if match is not None else None
+    if allow is None:
+        return Allowance((), "", line, about)
+    codes = tuple(code.strip() for code in allow[1].split(","))
+    return Allowance(codes, (allow[2] or "").strip(), line, about)
+
+
+def _next_code(lines: list[str], line: int, mark: str) -> int:
+    """Return the number of the next line that is neither empty nor a comment."""
+    for number in range(line + 1, len(lines) + 1):
+        if _is_code(lines[number - 1], mark):
+            return number
+    return line
+
+
+def _end_of_comments(lines: list[str], line: int) -> int:
+    while line < len(lines) and lines[line].strip().startswith("--"):
+        line += 1
+    return line
+
+
+def _is_code(line: str, mark: str) -> bool:
+    text = line.strip()
+    return bool(text) and not text.startswith(mark)

@@ -1,0 +1,151 @@
+"""Sources: the files in which statements stand, for lines, comments, and what was not run."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from alembic_safe.lint.allowances import Allowance, allowances_in_python, allowances_in_sql
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Lines of a file, both included; 0 where they are not known."""
+
+    first: int
+    last: int
+
+    def __contains__(self, line: object) -> bool:
+        return isinstance(line, int) and self.first <= line <= self.last
+
+
+class Source:
+    """A file with statements.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def text(self) -> str:
+        """What the file has, read with Python's own rules about its encoding where it can be."""
+        return self.path.read_text(encoding="utf-8", errors="replace")
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The file's lines."""
+        return self.text.splitlines()
+
+    @cached_property
+    def allowances(self) -> list[Allowance]:
+        """The comments that let findings through."""
+        raise NotImplementedError
+
+    def shown(self, extent: Extent) -> list[tuple[int, str]]:
+        """Return lines with their numbers."""
+        numbers = range(max(extent.first, 1), min(extent.last, len(self.lines)) + 1)
+        return [(number, self.lines[number - 1]) for number in numbers]
+
+
+class SqlSource(Source):
+    """An `.sql` file."""
+
+    @cached_property
+    def allowances(self) -> list[Allowance]:
+        """The comments that let findings through."""
+        return allowances_in_sql(self.text)
+
+    def extent(self, offset: int, length: int) -> Extent:
+        """Return the lines of a statement that begins at a character of the file."""
+        first = self.text.count("\n", 0, offset) + 1
+        return Extent(first, first + self.text.count("\n", offset, offset + length))
+
+
+class RevisionSource(Source):
+    """A revision file."""
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """The file's syntax tree. Alembic has loaded it, so that it can be parsed."""
+        return ast.parse(self.text)
+
+    @cached_property
+    def allowances(self) -> list[Allowance]:
+        """The comments that let findings through."""
+        functions = [node.lineno for node in self.tree.body if isinstance(node, ast.FunctionDef)]
+        return allowances_in_python(self.text, min(functions, default=len(self.lines) + 1))
+
+    def extent(self, line: int) -> Extent:
+        """Return the lines of the Python statement to which a line belongs.
+
+        What stands in a `with` belongs to its first line too: a batch is written at its end.
+        """
+        if not line:
+            return Extent(0, 0)
+        found = Extent(line, line)
+        for node in ast.walk(self.tree):
+            if not isinstance(node, ast.stmt) or node.end_lineno is None:
+                continue
+            if isinstance(node, ast.With):
+                last = node.end_lineno if line == node.lineno else node.body[0].lineno - 1
+                extent = Extent(node.lineno, last)
+            elif hasattr(node, "body"):
+                extent = Extent(node.lineno, node.lineno)
+            else:
+                extent = Extent(node.lineno, node.end_lineno)
+            if line in extent:
+                found = extent
+        return found
+
+    def line_of(self, sql: str, extent: Extent) -> int:
+        """Return the line of a Python statement on which an SQL statement begins, where its text
+        stands there; the first line otherwise."""
+        beginning = sql.splitlines()[0].strip() if sql.strip() else ""
+        lines = self.shown(extent)
+        places = [number for number, line in lines if beginning and beginning in line]
+        return places[0] if len(places) == 1 else extent.first
+
+    def function(self, name: str) -> Extent:
+        """Return the lines of a function; 0 where the file does not define it."""
+        for node in self.tree.body:
+            if isinstance(node, ast.FunctionDef) and node.name == name:
+                return Extent(node.lineno, node.end_lineno or node.lineno)
+        return Extent(0, 0)
+
+    def literals(self, *, without: Extent) -> Iterator[tuple[int, str]]:
+        """Yield SQL that stands in the file as a plain text and is executed, with its line.
+
+        Args:
+            without: lines that are left out.
+        """
+        constants = dict(self._constants())
+        for node in ast.walk(self.tree):
+            if not isinstance(node, ast.Call) or node.lineno in without or not node.args:
+                continue
+            if _name(node.func) in _EXECUTING:
+                given = node.args[0]
+                if isinstance(given, ast.Name):
+                    given = constants.get(given.id, given)
+                if isinstance(given, ast.Constant) and isinstance(given.value, str):
+                    yield node.lineno, given.value
+
+    def _constants(self) -> Iterator[tuple[str, ast.expr]]:
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                yield node.targets[0].id, node.value
+
+
+_EXECUTING = frozenset({"execute", "exec_driver_sql", "scalar", "scalars", "text", "DDL"})
+"""Methods of connections and of `op`, and what wraps a text for them."""
+
+
+def _name(function: ast.expr) -> str:
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
