@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from alembic.autogenerate.render import renderers
 from alembic.operations import MigrateOperation
 
-from alembic_safe.operations.source import call_source
+from alembic_safe.python_source import call_source
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext

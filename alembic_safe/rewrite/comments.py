@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from alembic.autogenerate.render import renderers
 from alembic.operations import MigrateOperation
 
-from alembic_safe.operations.source import LINE_LENGTH
+from alembic_safe.python_source import LINE_LENGTH
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext

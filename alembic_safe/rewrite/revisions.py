@@ -25,9 +25,9 @@ from alembic_safe.lines import (
     contract_table,
     contracts_path,
 )
-from alembic_safe.operations.source import LINE_LENGTH
 from alembic_safe.phases import Marks, Phase
 from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.python_source import LINE_LENGTH
 from alembic_safe.rewrite.comments import body
 from alembic_safe.rewrite.plan import RevisionDraft, RevisionSequence
 

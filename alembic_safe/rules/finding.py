@@ -28,12 +28,14 @@ class Fix:
     Args:
         operations: the body of an `upgrade()` with operations of this package and Alembic's;
             empty where there is none.
-        sql: the same in plain SQL, one statement a line, with `-- ` comments where a commit or
-            a deploy has to stand between.
+        sql: the same in plain SQL, one statement a line, to be run outside of a transaction, so
+            that each commits by itself; `-- ` comments say what has to be repeated or awaited.
+        phase: of the revision into which it belongs; None where the one it is in will do.
     """
 
     operations: str = ""
     sql: str = ""
+    phase: Phase | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Finding:
         severity: how bad it is.
         message: the consequence in one sentence, with the real names and without a full stop.
         relation: the table that suffers, for the severity by table; None where there is none.
-        fix: the safe sequence, if there is one.
+        fix: the safe sequence, if it can be given exactly.
+        advice: what to do instead where no fix shows it, in one sentence without a full stop.
     """
 
     code: str
@@ -53,6 +56,12 @@ class Finding:
     message: str
     relation: QualifiedName | None = None
     fix: Fix | None = None
+    advice: str = ""
+
+    @property
+    def docs(self) -> str:
+        """Where the rule is explained."""
+        return f"docs/rules.md#{self.code}"
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,15 @@ class Surroundings:
     phase: Phase | None = None
     is_upgrade: bool = True
     has_runner: bool = True
+
+    @property
+    def old_release_runs(self) -> bool:
+        """Whether a release may be running that knows nothing of the revision.
+
+        Not in a contract revision, for which the gate waits, and not on the way back, which is
+        taken when the new release is gone.
+        """
+        return self.is_upgrade and self.phase is not Phase.CONTRACT
 
 
 Rule = Callable[[Effects, Surroundings], Iterable[Finding]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from alembic_safe.postgres.effects import Effects, World, effects_of
@@ -24,7 +24,7 @@ class Judge:
 
     Args:
         surroundings: of the revision that is being judged.
-        rules: by default all that the package has.
+        rules: by default all that the package has; `custom.load_rules` gives those of the user.
         revision_rules: the same for rules about a whole revision.
     """
 
@@ -58,4 +58,17 @@ class Judge:
         return judgements
 
     def _findings(self, effects: Effects) -> tuple[Finding, ...]:
-        return tuple(finding for rule in self.rules for finding in rule(effects, self.surroundings))
+        found = (
+            finding
+            for each in _with_children(effects)
+            for rule in self.rules
+            for finding in rule(each, self.surroundings)
+        )
+        # What the body of a DO block does in a loop is said once.
+        return tuple(dict.fromkeys(found))
+
+
+def _with_children(effects: Effects) -> Iterator[Effects]:
+    yield effects
+    for child in effects.children:
+        yield from _with_children(child)

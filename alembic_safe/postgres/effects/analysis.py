@@ -39,7 +39,7 @@ def _effects_of(parsed: Parsed, world: World) -> Effects:
     held = dict(world.transaction.locks) if world.transaction is not None else {}
     tally = Tally(world, parsed.sql, parsed.offset)
     mark = len(world.journal)
-    before = world.transaction
+    transaction = world.transaction
     handler = HANDLERS.get(parsed.node_name)
     if parsed.problem:
         tally.unknown(parsed.problem)
@@ -52,8 +52,9 @@ def _effects_of(parsed: Parsed, world: World) -> Effects:
             handler(parsed.node, tally)
         except Refused:
             world.undo(mark)
-    _keep_locks(tally, before)
-    effects = tally.effects(parsed.node, parsed.node_name, held)
+    _keep_locks(tally, transaction)
+    before = world.relations_before(mark)
+    effects = tally.effects(parsed.node, parsed.node_name, held, before)
     if effects.unknown:
         world.forget()
     return effects

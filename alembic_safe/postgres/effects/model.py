@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
+
+if TYPE_CHECKING:
+    from alembic_safe.postgres.effects.world import Relation
 
 
 class Change(Enum):
@@ -119,6 +122,7 @@ class Effects:
         node_name: the name of that message in the grammar, as `alter_table_stmt`.
         details: facts for rules that are about one command only, by name.
         children: effects of the statements inside of it: the body of a DO block.
+        before: relations that the statement changes, as they were.
     """
 
     sql: str
@@ -141,6 +145,7 @@ class Effects:
     node_name: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
     children: tuple[Effects, ...] = ()
+    before: Mapping[QualifiedName, Relation] = field(default_factory=dict)
 
     @property
     def blocking(self) -> Mapping[QualifiedName, LockMode]:

@@ -177,7 +177,13 @@ class Tally:
         if self.world.transaction is not None:
             self.refuse(f"{self.command} cannot run inside a transaction block", "25001")
 
-    def effects(self, node: Any, node_name: str, held: dict[QualifiedName, LockMode]) -> Effects:
+    def effects(
+        self,
+        node: Any,
+        node_name: str,
+        held: dict[QualifiedName, LockMode],
+        before: dict[QualifiedName, Relation],
+    ) -> Effects:
         """Return what was added up."""
         scans = tuple(name for name in self.scans if name not in self.rewrites)
         timeout = self.world.settings.get("lock_timeout")
@@ -202,6 +208,7 @@ class Tally:
             node_name=node_name,
             details=self.details,
             children=tuple(self.children),
+            before=before,
         )
 
 

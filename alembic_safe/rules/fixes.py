@@ -1,0 +1,107 @@
+"""Fixes: the safe sequence as operations and as SQL, with the statement's real names."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from alembic_safe.phases import Phase
+from alembic_safe.postgres.identifiers import QualifiedName, quote, readable
+from alembic_safe.python_source import call_source
+from alembic_safe.rules.finding import Fix, Surroundings
+
+LOCK_TIMEOUT = "SET lock_timeout = '1s'"
+"""For SQL that is run without our runner: whoever waits longer makes everybody wait."""
+
+NO_LOCK_TIMEOUT = "SET lock_timeout = 0"
+"""For statements that block nobody while they wait, and leave an invalid index behind when they
+are cancelled."""
+
+_BIND_PARAMETER = re.compile(r"(?<![:\w\\]):(?=\w)")
+"""What `op.execute()` takes for a parameter in a text (SQLAlchemy, `text()`)."""
+
+
+def call(operation: str, *positional: Any, **keywords: Any) -> str:
+    """Return the call of an operation; keywords that are None are left out."""
+    given = {name: value for name, value in keywords.items() if value is not None}
+    return call_source(f"op.{operation}", positional, given)
+
+
+def execute(sql: str) -> str:
+    """Return the call of `op.execute` that executes exactly this SQL."""
+    return call("execute", _BIND_PARAMETER.sub(r"\\:", sql))
+
+
+def one_by_one(*calls: str) -> str:
+    """Return calls of which each commits by itself, whatever the revision around them is."""
+    body = textwrap.indent("\n".join(calls), "    ")
+    return f"with op.get_context().autocommit_block():\n{body}"
+
+
+def sql_script(statements: Sequence[str], surroundings: Surroundings) -> str:
+    """Return statements, one a line, and with the timeouts that they need without our runner.
+
+    Args:
+        statements: each without its semicolon; one that begins with `--` is a comment.
+        surroundings: of the statement that is fixed.
+    """
+    lines: list[str] = []
+    timeout = None
+    for statement in statements:
+        wanted = NO_LOCK_TIMEOUT if _waits_unseen(statement) else LOCK_TIMEOUT
+        is_comment = statement.startswith("--")
+        if not surroundings.has_runner and not is_comment and wanted != timeout:
+            lines.append(f"{wanted};")
+            timeout = wanted
+        lines.append(statement if is_comment else f"{statement};")
+    return "\n".join(lines)
+
+
+def _waits_unseen(statement: str) -> bool:
+    return " CONCURRENTLY " in statement or " VALIDATE CONSTRAINT " in statement
+
+
+def fix(
+    operations: str | Sequence[str],
+    sql: Sequence[str],
+    surroundings: Surroundings,
+    *,
+    phase: Phase | None = None,
+) -> Fix:
+    """Return a fix.
+
+    Args:
+        operations: the lines of an `upgrade()`.
+        sql: statements without semicolons, and comments.
+        surroundings: of the statement that is fixed.
+        phase: of the revision into which the fix belongs, if the one it is in will not do.
+    """
+    body = operations if isinstance(operations, str) else "\n".join(operations)
+    other = phase if phase is not surroundings.phase else None
+    return Fix(body, sql_script(sql, surroundings), other)
+
+
+def table_arguments(table: QualifiedName) -> dict[str, str | None]:
+    """Return the keyword by which operations take a table's schema."""
+    return {"schema": table.schema}
+
+
+def sql_name(name: QualifiedName) -> str:
+    """Return a name as it stands in SQL, in quotes only where it needs them."""
+    schema = f"{readable(name.schema)}." if name.schema is not None else ""
+    return f"{schema}{readable(name.name)}"
+
+
+__all__ = [
+    "call",
+    "execute",
+    "fix",
+    "one_by_one",
+    "quote",
+    "readable",
+    "sql_name",
+    "sql_script",
+    "table_arguments",
+]

@@ -1,0 +1,165 @@
+"""What rules read of a statement's parse tree, and how they name things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from alembic_safe.postgres.effects import Effects, World
+from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.locks import LockMode
+
+_KILO = 1024
+
+
+@dataclass(frozen=True)
+class Subcommand:
+    """One of the commands of an `ALTER TABLE`.
+
+    Args:
+        kind: its name in the grammar, `AddColumn`, `SetNotNull`, `AddConstraint`.
+        name: of the column or constraint; empty for a new one.
+        definition: the new column or constraint, or its type; None where there is none.
+        node: the `AlterTableCmd` of the tree.
+    """
+
+    kind: str
+    name: str
+    definition: Any
+    node: Any
+
+
+def subcommands(effects: Effects) -> tuple[Subcommand, ...]:
+    """Return the commands of an `ALTER TABLE`; empty for any other statement."""
+    if effects.node_name != "alter_table_stmt":
+        return ()
+    from postgast import pg_query_pb2 as grammar
+
+    found = []
+    for cmd in (each.alter_table_cmd for each in effects.node.cmds):
+        kind = grammar.AlterTableType.Name(cmd.subtype).removeprefix("AT_")
+        definition = getattr(cmd, "def")
+        which = definition.WhichOneof("node")
+        found.append(Subcommand(kind, cmd.name, getattr(definition, which) if which else None, cmd))
+    return tuple(found)
+
+
+def only_subcommand(effects: Effects, *kinds: str) -> Subcommand | None:
+    """Return the one command of an `ALTER TABLE` that has no others, if it is of these kinds.
+
+    Only then a fix can stand for the whole statement.
+    """
+    found = subcommands(effects)
+    return found[0] if len(found) == 1 and found[0].kind in kinds else None
+
+
+def table_of(effects: Effects, world: World) -> QualifiedName:
+    """Return the relation that a statement is about, by its `relation` field."""
+    relation = effects.node.relation
+    return world.qualified(relation.relname, relation.schemaname or None)
+
+
+def constraint_type(constraint: Any) -> str:
+    """Return the kind of a constraint in the tree: `CHECK`, `FOREIGN`, `UNIQUE`, `PRIMARY`,
+    `EXCLUSION`, `NOTNULL`, `DEFAULT`, `IDENTITY`, `GENERATED`, ..."""
+    from postgast import pg_query_pb2 as grammar
+
+    return str(grammar.ConstrType.Name(constraint.contype)).removeprefix("CONSTR_")
+
+
+def column_constraint(column: Any, kind: str) -> Any:
+    """Return the constraint of a `ColumnDef` that is of a kind; None where there is none."""
+    for node in column.constraints:
+        if constraint_type(node.constraint) == kind:
+            return node.constraint
+    return None
+
+
+def new_constraints(effects: Effects) -> Iterator[Any]:
+    """Yield the constraints that an `ALTER TABLE` adds to the table, not to a new column."""
+    for subcommand in subcommands(effects):
+        if subcommand.kind == "AddConstraint":
+            yield subcommand.definition
+
+
+def added_columns(effects: Effects) -> Iterator[Any]:
+    """Yield the `ColumnDef` of each column that an `ALTER TABLE` adds."""
+    for subcommand in subcommands(effects):
+        if subcommand.kind == "AddColumn":
+            yield subcommand.definition
+
+
+def new_columns(effects: Effects) -> Iterator[Any]:
+    """Yield the `ColumnDef` of each column that a statement creates."""
+    if effects.node_name == "create_stmt":
+        for node in effects.node.table_elts:
+            if node.WhichOneof("node") == "column_def":
+                yield node.column_def
+    yield from added_columns(effects)
+
+
+def type_name(column: Any) -> str:
+    """Return the name of a column's type as the server calls it, `int4`, `bpchar`, `timestamp`;
+    empty for a type of the user's, and for an array."""
+    names = strings(column.type_name.names)
+    if column.type_name.array_bounds or (len(names) > 1 and names[0] != "pg_catalog"):
+        return ""
+    return names[-1] if names else ""
+
+
+def strings(nodes: Any) -> list[str]:
+    """Return the values of a list of `String` nodes."""
+    return [node.string.sval for node in nodes]
+
+
+def words(names: Iterator[str] | list[str] | tuple[str, ...]) -> str:
+    """Return names as a sentence lists them: `a, b and c`."""
+    listed = list(names)
+    return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
+
+
+def shown(name: QualifiedName, world: World) -> str:
+    """Return a relation's name for a message, with its size if that is known."""
+    sizes = [relation.size for relation in world.family(name)]
+    if not sizes or None in sizes:
+        return str(written(name, world))
+    return f"{written(name, world)} ({_size(sum(size or 0 for size in sizes))})"
+
+
+def written(name: QualifiedName, world: World) -> QualifiedName:
+    """Return a name as a revision would write it: without a schema that the server finds."""
+    bare = QualifiedName(name.name)
+    return bare if world.qualified(name.name) == name else name
+
+
+def _size(size: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < _KILO:
+            return f"{size:.0f} {unit}"
+        size /= _KILO
+    return f"{size:.1f} TB"
+
+
+def blocked(mode: LockMode) -> str:
+    """Return what waits behind a lock mode, to be followed by the name of the table."""
+    return "every read and write of" if mode is LockMode.ACCESS_EXCLUSIVE else "every write to"
+
+
+def blocked_tables(effects: Effects, world: World) -> str:
+    """Return what waits while a statement runs: `every read and write of orders`."""
+    both = [name for name, mode in effects.blocking.items() if mode is LockMode.ACCESS_EXCLUSIVE]
+    writes = [name for name in effects.blocking if name not in both]
+    parts = []
+    if both:
+        names = words([shown(name, world) for name in both])
+        parts.append(f"{blocked(LockMode.ACCESS_EXCLUSIVE)} {names}")
+    if writes:
+        names = words([shown(name, world) for name in writes])
+        parts.append(f"{blocked(LockMode.SHARE)} {names}")
+    return " and ".join(parts)
+
+
+def unless(effects: Effects) -> str:
+    """Return what was assumed for want of a catalog, as the end of a message."""
+    return f" (assumed: {'; '.join(effects.assumed)})" if effects.assumed else ""
