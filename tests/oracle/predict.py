@@ -1,0 +1,256 @@
+"""What the effects engine says about a case, and how that compares with what a server did."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from alembic_safe.postgres.effects.analysis import begin, effects_of, end
+from alembic_safe.postgres.effects.model import Effects
+from alembic_safe.postgres.effects.world import World
+from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.locks import LockMode
+from oracle.measure import Truth
+from oracle.statements import FIXTURE, Case
+
+_READ_AS_THE_PLANNER_LIKES = frozenset(
+    {
+        "select_stmt",
+        "insert_stmt",
+        "update_stmt",
+        "delete_stmt",
+        "merge_stmt",
+        "copy_stmt",
+        "create_table_as_stmt",
+        "refresh_mat_view_stmt",
+    }
+)
+"""Whether such a statement reads a table from end to end nobody can know from its text."""
+
+
+def world_of_history(case: Case, version: int) -> World:
+    """Return the world as it is known from all statements since the empty database."""
+    world = World(complete=True, version=version)
+    effects_of(FIXTURE, world)
+    world.settle()
+    effects_of(case.before, world)
+    world.settle()
+    return world
+
+
+def world_of_file(case: Case, version: int) -> World:
+    """Return the world of someone who has but this file."""
+    world = World(version=version)
+    effects_of(case.before, world)
+    world.settle()
+    return world
+
+
+@dataclass
+class Prediction:
+    """What the engine says about a case.
+
+    Args:
+        effects: of each statement.
+        indexes: the tables of the indexes that the engine knew, before and after.
+    """
+
+    effects: list[Effects]
+    indexes: dict[QualifiedName, QualifiedName]
+
+    @property
+    def is_hazard(self) -> bool:
+        """Whether the engine would stop it."""
+        return any(effects.is_hazard for effects in self.effects)
+
+
+def predict(case: Case, world: World) -> Prediction:
+    """Ask the engine, for a world as it is before the case."""
+    indexes = dict(world.index_tables)
+    if not case.alone:
+        begin(world)
+    effects = effects_of(case.sql, world)
+    indexes.update(world.index_tables)
+    if not case.alone:
+        end(world)
+    return Prediction(effects, indexes)
+
+
+@dataclass
+class _Total:
+    """A statement with those inside of it."""
+
+    locks: dict[QualifiedName, LockMode] = field(default_factory=dict)
+    rewrites: set[str] = field(default_factory=set)
+    scans: set[str] = field(default_factory=set)
+    possible_scans: set[str] = field(default_factory=set)
+    builds: Counter[str] = field(default_factory=Counter)
+    rebuilds: set[tuple[str, str | None]] = field(default_factory=set)
+
+
+def _total(effects: Effects) -> _Total:
+    total = _Total()
+    for each in _with_children(effects):
+        for name, mode in each.locks.items():
+            total.locks[name] = max(mode, total.locks.get(name, LockMode.NONE))
+        total.rewrites |= set(map(_short, each.rewrites))
+        scans = set(map(_short, each.scans))
+        if each.node_name in _READ_AS_THE_PLANNER_LIKES:
+            total.possible_scans |= scans
+        else:
+            total.scans |= scans
+        total.builds.update(_short(work.table) for work in each.index_builds)
+        total.rebuilds |= {(_short(work.table), work.name) for work in each.index_rebuilds}
+    return total
+
+
+def _with_children(effects: Effects) -> Iterator[Effects]:
+    yield effects
+    for child in effects.children:
+        yield from _with_children(child)
+
+
+def _short(name: QualifiedName) -> str:
+    return name.name if name.schema in (None, "public") else f"{name.schema}.{name.name}"
+
+
+def locks_after(prediction: Prediction, truths: list[Truth]) -> list[dict[str, LockMode]]:
+    """Return what the engine says that the session holds after each statement, by the names before
+    the case, without indexes that are of no interest: those of a table whose lock is as strong, or
+    that is locked while the statement does not name them."""
+    noted: list[tuple[QualifiedName, str, LockMode]] = []
+    found = []
+    for number, (effects, truth) in enumerate(zip(prediction.effects, truths, strict=False)):
+        for name, mode in _total(effects).locks.items():
+            noted.append((name, truth.renamed.get(_short(name), _short(name)), mode))
+        following = prediction.effects[number + 1 : number + 2]
+        kept = set(following[0].held) if following else None
+        locks: dict[str, LockMode] = {}
+        for name, original, mode in noted:
+            if mode >= LockMode.ROW_SHARE and (kept is None or name in kept):
+                locks[original] = max(mode, locks.get(original, LockMode.NONE))
+        found.append(_of_interest(locks, effects.sql, prediction))
+    return found
+
+
+def _of_interest(
+    locks: dict[str, LockMode], sql: str, prediction: Prediction
+) -> dict[str, LockMode]:
+    tables = {_short(index): _short(table) for index, table in prediction.indexes.items()}
+    kept = {}
+    for name, mode in locks.items():
+        of_table = locks.get(tables.get(name, ""), LockMode.NONE)
+        is_minor = of_table >= mode or (of_table and not is_named(name, sql))
+        if not is_minor:
+            kept[name] = mode
+    return kept
+
+
+def is_named(relation: str, sql: str) -> bool:
+    """Return whether a statement names a relation."""
+    return re.search(rf"(?<!\w){re.escape(relation.rpartition('.')[2])}(?!\w)", sql) is not None
+
+
+def differences(prediction: Prediction, truths: list[Truth]) -> Iterator[str]:
+    """Yield where the engine, which knows everything, does not say what the server did."""
+    after = locks_after(prediction, truths)
+    if len(prediction.effects) < len(truths):
+        yield f"{len(truths)} statements, the engine sees {len(prediction.effects)}"
+    for number, truth in enumerate(truths[: len(after)]):
+        effects = prediction.effects[number]
+        where = f"statement {number + 1}: " if len(truths) > 1 else ""
+        for difference in _differences_of_one(effects, after[number], truth):
+            yield where + difference
+
+
+def _differences_of_one(
+    effects: Effects, locks: dict[str, LockMode], truth: Truth
+) -> Iterator[str]:
+    if effects.unknown:
+        yield f"not understood: {'; '.join(effects.unknown)}"
+        return
+    yield from _differences_in_errors(effects, truth)
+    if truth.error is not None:
+        return
+    if locks != truth.locks:
+        yield _unequal("locks held after it", _said(truth.locks), _said(locks))
+    total = _total(effects)
+    if total.rewrites != set(truth.rewrites):
+        yield _unequal("rewrites", sorted(truth.rewrites), sorted(total.rewrites))
+    # What is read for an index is said by the index.
+    indexed = {*total.builds, *(table for table, _name in total.rebuilds), *total.rewrites}
+    if truth.scans is not None:
+        certain = total.scans - indexed
+        possible = certain | total.possible_scans - indexed
+        if not certain <= set(truth.scans) <= possible:
+            yield _unequal("scans", sorted(truth.scans), sorted(possible))
+    # The index of a partitioned table has no file, and is never built.
+    builds = {table: count for table, count in total.builds.items() if count}
+    if builds != truth.builds:
+        yield _unequal("index builds", truth.builds, builds)
+    rebuilds = {(table, name) for table, names in truth.rebuilds.items() for name in names}
+    if total.rebuilds != rebuilds:
+        yield _unequal("index rebuilds", sorted(rebuilds), sorted(total.rebuilds, key=str))
+    if effects.transaction is not truth.need:
+        yield _unequal("in a transaction block", truth.need.value, effects.transaction.value)
+
+
+def _differences_in_errors(effects: Effects, truth: Truth) -> Iterator[str]:
+    errors = [error for each in _with_children(effects) for error in each.errors]
+    if truth.error is None:
+        for error in errors:
+            if error.certain:
+                yield f"the server accepts it, the engine says: {error.message} ({error.sqlstate})"
+    elif truth.error[0] not in [error.sqlstate for error in errors]:
+        said = ", ".join(f"{error.message} ({error.sqlstate})" for error in errors) or "nothing"
+        yield _unequal("error", f"{truth.error[1]} ({truth.error[0]})", said)
+
+
+def optimism(prediction: Prediction, truths: list[Truth], renamed: bool = True) -> Iterator[str]:
+    """Yield where the engine, which does not know everything, says less than the server did."""
+    after = locks_after(prediction, truths)
+    if any(truth.is_hazard for truth in truths) and not prediction.is_hazard:
+        worst = next(truth for truth in truths if truth.is_hazard)
+        yield f"a hazard that the engine lets through: {describe(worst)}"
+    for number, truth in enumerate(truths[: len(after)]):
+        effects = prediction.effects[number]
+        if effects.unknown or truth.error is not None:
+            return
+        missed = {
+            name: mode
+            for name, mode in truth.locks.items()
+            if after[number].get(name, LockMode.NONE) < mode
+            and (is_named(name, effects.sql) or not effects.assumed)
+        }
+        if missed:
+            where = f"statement {number + 1}: " if len(truths) > 1 else ""
+            yield where + _unequal("locks held after it", _said(missed), _said(after[number]))
+        if truth.need is not effects.transaction:
+            yield _unequal("in a transaction block", truth.need.value, effects.transaction.value)
+
+
+def describe(truth: Truth) -> str:
+    """Return what a statement did, as a short sentence."""
+    if truth.error is not None:
+        return f"fails with {truth.error[1]} ({truth.error[0]})"
+    parts = [
+        f"{what} {', '.join(names)}"
+        for what, names in (
+            ("rewrites", truth.rewrites),
+            ("scans", truth.scans or ()),
+            ("builds indexes on", tuple(truth.builds)),
+            ("rebuilds indexes of", tuple(truth.rebuilds)),
+        )
+        if names
+    ]
+    return "; ".join([*parts, f"holds {_said(truth.locks)}"])
+
+
+def _said(locks: dict[str, LockMode]) -> str:
+    return ", ".join(f"{name} {mode.sql}" for name, mode in sorted(locks.items())) or "none"
+
+
+def _unequal(what: str, truth: object, said: object) -> str:
+    return f"{what}:\n      the server: {truth}\n      the engine: {said}"

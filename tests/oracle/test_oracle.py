@@ -1,0 +1,82 @@
+"""What the effects engine says is what servers do, measured on a list of statements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from alembic_safe.rehearsal.server import ScratchServer
+from oracle.measure import Laboratory
+from oracle.predict import (
+    Prediction,
+    optimism,
+    predict,
+    world_of_file,
+    world_of_history,
+)
+from oracle.recorded import VERSIONS, answer_of, measured
+from oracle.statements import Case, cases
+
+every_case = pytest.mark.parametrize("case", cases(), ids=lambda case: case.id)
+
+
+@pytest.fixture(scope="session")
+def laboratories() -> Iterator[Callable[[ScratchServer], Laboratory]]:
+    """A laboratory on each server, made when first asked for."""
+    with ExitStack() as stack:
+        made: dict[int, Laboratory] = {}
+
+        def laboratory(server: ScratchServer) -> Laboratory:
+            if server.version not in made:
+                made[server.version] = stack.enter_context(Laboratory(server))
+            return made[server.version]
+
+        yield laboratory
+
+
+@pytest.fixture
+def laboratory(
+    server: ScratchServer, laboratories: Callable[[ScratchServer], Laboratory]
+) -> Laboratory:
+    return laboratories(server)
+
+
+@every_case
+def test_the_server_does_what_is_recorded(case: Case, laboratory: Laboratory) -> None:
+    answer = answer_of(laboratory, case)
+    assert answer == measured()[case.id][laboratory.version], case.sql
+
+
+@every_case
+def test_from_history_the_engine_is_never_more_optimistic_than_the_server(case: Case) -> None:
+    _assert_none(case, lambda version: predict(case, world_of_history(case, version)), optimism)
+
+
+@every_case
+def test_from_the_file_alone_the_engine_is_never_more_optimistic_than_the_server(
+    case: Case,
+) -> None:
+    _assert_none(case, lambda version: predict(case, world_of_file(case, version)), optimism)
+
+
+def _assert_none(
+    case: Case,
+    predicted: Callable[[int], Prediction],
+    compare: Callable[..., Iterator[str]],
+) -> None:
+    found: dict[str, list[int]] = {}
+    for version in VERSIONS:
+        truths = measured().get(case.id, {}).get(version)
+        if truths is not None:
+            for difference in compare(predicted(version), truths):
+                found.setdefault(difference, []).append(version)
+    assert not found, message(case, found)
+
+
+def message(case: Case, found: dict[str, list[int]]) -> str:
+    """Return what went wrong, for who has to mend it."""
+    before = f"  before: {case.before}\n" if case.before else ""
+    lines = [f"  PostgreSQL {', '.join(map(str, v))}: {text}" for text, v in found.items()]
+    return f"{case.id}\n{before}  {case.sql}\n" + "\n".join(lines)
