@@ -22,7 +22,8 @@ _OPTIONS_WITH_VALUE = frozenset({"-c", "--config", "-n", "--name", "-x"})
 
 _EPILOG = (
     "alembic-safe adds: `contract [REVISION ...]`, which applies contract revisions now, those "
-    "named or all; each is verified first. Use it once no release needs the old schema."
+    "named or all; each is verified first. Use it once no release needs the old schema. "
+    "`lint [RANGE|FILE ...]` judges revisions before they run; see `alembic-safe lint --help`."
 )
 
 
@@ -58,6 +59,7 @@ class SafeCommandLine(CommandLine):
         super().__init__(prog)
         self.parser.epilog = _EPILOG
         self._revisions: list[str] | None = None
+        self._lint: Namespace | None = None
 
     def main(self, argv: Sequence[str] | None = None) -> None:
         """Run a command line.
@@ -67,16 +69,26 @@ class SafeCommandLine(CommandLine):
         """
         arguments = list(sys.argv[1:] if argv is None else argv)
         place = _command_place(arguments)
-        if place is not None and arguments[place] == "contract":
-            self._revisions = (
-                _contract_parser(self.parser.prog).parse_args(arguments[place + 1 :]).revision
-            )
+        command = arguments[place] if place is not None else None
+        if place is not None and command in ("contract", "lint"):
+            own = arguments[place + 1 :]
+            if command == "contract":
+                self._revisions = _contract_parser(self.parser.prog).parse_args(own).revision
+            else:
+                # Only lint needs the SQL parser and the rules.
+                from alembic_safe.lint.arguments import parse
+
+                self._lint = parse(self.parser.prog, own)
             # Alembic parses the options before it, for a command without arguments of its own.
             arguments = [*arguments[:place], "current"]
         super().main(arguments)
 
     def run_cmd(self, config: Config, options: Namespace) -> None:
         """Run the parsed command; Alembic prints a `CommandError` and exits."""
+        if self._lint is not None:
+            from alembic_safe.lint.arguments import run
+
+            sys.exit(run(config, self._lint))
         if self._revisions is not None:
             options.revisions = self._revisions
             options.cmd = (contract, ["revisions"], [])

@@ -72,10 +72,11 @@ def run_migrations(context: Any, **arguments: Any) -> None:
     if migration_context.as_sql and command not in _PLAIN_COMMANDS:
         write_script(environment, migration_context, settings, arguments)
         return
-    where = f"alembic {command}" if command else "alembic-safe contract"
+    only_looks = command in _PLAIN_COMMANDS or migration_context.opts.get("dont_mutate", False)
+    where = f"alembic {command}" if command else "alembic-safe"
     with one_message(where, on_command_line=environment.config.cmd_opts is not None):
         runner = Runner(environment, migration_context, settings, arguments)
-        if command in _PLAIN_COMMANDS:
+        if only_looks:
             _run_plainly(context, arguments)
         elif command in _COMPARING_COMMANDS:
             _compare(context, runner, command, arguments)

@@ -1,7 +1,7 @@
 """Allowances: comments that let a finding through, each with a reason.
 
-    # alembic-safe: allow index-not-concurrent -- the table has 40 rows
-    -- alembic-safe: allow index-not-concurrent -- the table has 40 rows
+# alembic-safe: allow index-not-concurrent -- the table has 40 rows
+-- alembic-safe: allow index-not-concurrent -- the table has 40 rows
 """
 
 from __future__ import annotations

@@ -22,12 +22,13 @@ from alembic.util import CommandError
 from sqlalchemy.engine import make_url
 
 from alembic_safe.assurance import current_reason
-from alembic_safe.configuration import RUNNER_OPTION
+from alembic_safe.configuration import RUNNER_OPTION, settings_of
 from alembic_safe.errors import EnvironmentFailed, OtherDatabase
 from alembic_safe.lines import marks_of
 from alembic_safe.lint.readings import ReadingConnection
 from alembic_safe.operations import SafeOperation
 from alembic_safe.phases import Phase
+from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.runtime.offline import EACH_REVISION_OPTION
 
 if TYPE_CHECKING:
@@ -99,13 +100,15 @@ class Recording:
     Args:
         has_runner: whether it is `alembic_safe.run_migrations`.
         transaction_per_migration: whether each revision has a transaction of its own.
-        version_table: name and schema of Alembic's version table.
+        version_table: Alembic's.
+        rules: of the user, from the settings.
         steps: in the order in which they run.
     """
 
     has_runner: bool
     transaction_per_migration: bool
-    version_table: tuple[str, str | None]
+    version_table: QualifiedName
+    rules: Sequence[object] = ()
     steps: list[RecordedStep] = field(default_factory=list)
 
 
@@ -218,7 +221,8 @@ class Recorder:
         recording = Recording(
             has_runner=RUNNER_OPTION in context.opts,
             transaction_per_migration=bool(context.opts.get("transaction_per_migration")),
-            version_table=(context.version_table, context.version_table_schema),
+            version_table=QualifiedName(context.version_table, context.version_table_schema),
+            rules=settings_of(context).rules,
         )
         self.recordings.append(recording)
         connection = ReadingConnection(context, self._read)

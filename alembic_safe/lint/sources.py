@@ -149,3 +149,29 @@ def _name(function: ast.expr) -> str:
     if isinstance(function, ast.Attribute):
         return function.attr
     return function.id if isinstance(function, ast.Name) else ""
+
+
+class Sources:
+    """The files in which something is judged, each read once."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, Source] = {}
+
+    def __getitem__(self, path: Path) -> Source:
+        return self.sql(path) if path.suffix == ".sql" else self.revision(path)
+
+    def revision(self, path: Path) -> RevisionSource:
+        """Return the source of a Python file."""
+        source = self._read.setdefault(path, RevisionSource(path))
+        assert isinstance(source, RevisionSource)
+        return source
+
+    def sql(self, path: Path) -> SqlSource:
+        """Return the source of an SQL file."""
+        source = self._read.setdefault(path, SqlSource(path))
+        assert isinstance(source, SqlSource)
+        return source
+
+    def read(self) -> list[Source]:
+        """Return all that were asked for."""
+        return list(self._read.values())

@@ -1,0 +1,237 @@
+"""Judging: what the rules say of recorded revisions and of SQL files, statement by statement."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alembic_safe.lint.own_operations import executed
+from alembic_safe.lint.recording import RecordedStep, Recording, Written
+from alembic_safe.lint.report import NOT_READABLE, Located
+from alembic_safe.lint.sources import Extent, RevisionSource, Sources, SqlSource
+from alembic_safe.lint.weights import Weights
+from alembic_safe.postgres.effects import Effects, World, begin, effects_of, end
+from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings
+from alembic_safe.rules.judge import Judge, Judgement
+
+_UNDEFINED = frozenset({"42P01", "42703", "42704", "42883", "3F000"})
+"""SQLSTATEs of what is not there (PostgreSQL documentation, appendix A)."""
+
+
+@dataclass
+class Judged:
+    """What was found in some revisions or files.
+
+    Args:
+        postgres: the server's major version.
+        found: in the order of the statements.
+        statements: how many were judged.
+        subjects: how many revisions, or files, were judged.
+        misses: whether a statement names what nothing before it has created.
+    """
+
+    postgres: int
+    found: list[Located] = field(default_factory=list)
+    statements: int = 0
+    subjects: int = 0
+    misses: bool = False
+
+    def add(self, other: Judged) -> None:
+        """Take what else was found."""
+        self.found += other.found
+        self.statements += other.statements
+
+    def note_missing(self, all_effects: Iterable[Effects]) -> None:
+        """Look for errors about what is not there."""
+        for effects in all_effects:
+            if any(error.sqlstate in _UNDEFINED for error in effects.errors):
+                self.misses = True
+
+
+@dataclass(frozen=True)
+class RevisionJudge:
+    """Judges the steps of a recording, one after the other.
+
+    Args:
+        named: the revisions that are judged; the others only teach the world.
+        applied: the revisions that the world has already; they are skipped.
+        judges_downgrades: whether downgrades are judged too.
+        sources: the revision files.
+        rules: all rules, those of the user included.
+        weights: of findings, by table and code.
+    """
+
+    named: Collection[str]
+    applied: Collection[str]
+    judges_downgrades: bool
+    sources: Sources
+    rules: Sequence[Rule]
+    weights: Weights
+
+    def judge(self, recording: Recording, world: World) -> Judged:
+        """Return what was found in the steps of a recording.
+
+        Args:
+            recording: what the revisions would execute.
+            world: the database before it; it is changed.
+        """
+        judged = Judged(world.version)
+        in_transaction = False
+        for step in recording.steps:
+            in_transaction = _open(step, world, in_transaction)
+            if step.revision in self.applied:
+                continue
+            if step.revision in self.named and (step.is_upgrade or self.judges_downgrades):
+                surroundings = Surroundings(
+                    world, step.phase, step.is_upgrade, recording.has_runner
+                )
+                source = self.sources.revision(Path(step.path))
+                judge = Judge(surroundings, rules=self.rules)
+                _StepJudge(step, source, judge, self.weights, judged).judge_all()
+            else:
+                _learn(step, world, judged)
+        return judged
+
+
+def _open(step: RecordedStep, world: World, in_transaction: bool) -> bool:
+    """Begin the transaction of a step, and set what was set for it. Return whether offline mode
+    has a transaction open.
+
+    Where all revisions share one, each is judged as if it had its own: with what else a revision
+    will be applied is not known.
+    """
+    end(world)
+    if in_transaction:
+        begin(world)
+    for text in step.before:
+        word = text.partition(" ")[0].strip().rstrip(";").upper()
+        if word == "BEGIN":
+            in_transaction = True
+            begin(world)
+        elif word == "COMMIT":
+            in_transaction = False
+            end(world)
+        elif word == "SET":
+            effects_of(text, world)
+    return in_transaction
+
+
+def _learn(step: RecordedStep, world: World, judged: Judged) -> None:
+    """Let the world see what a step does."""
+    for written in step.written:
+        for text in executed(written):
+            judged.note_missing(effects_of(text, world))
+    if step.unreadable:
+        world.forget()
+    end(world)
+    world.settle()
+
+
+@dataclass
+class _StepJudge:
+    """Judges one step, and writes down what is found."""
+
+    step: RecordedStep
+    source: RevisionSource
+    judge: Judge
+    weights: Weights
+    judged: Judged
+    places: dict[int, Written] = field(default_factory=dict)
+
+    def judge_all(self) -> None:
+        for written in self.step.written:
+            for text in executed(written):
+                self._text(text, written)
+        if self.step.unreadable:
+            self._unreadable()
+        end(self.judge.world)
+        for judgement in self.judge.end_revision():
+            self._add(judgement, self.places[id(judgement.effects)])
+
+    def _text(self, text: str, written: Written) -> None:
+        judgements = self.judge.text(text)
+        self.judged.note_missing(judgement.effects for judgement in judgements)
+        self.judged.statements += len(judgements)
+        for judgement in judgements:
+            self.places[id(judgement.effects)] = written
+            self._add(judgement, written)
+
+    def _unreadable(self) -> None:
+        """Report where the revision needs a database, and judge what SQL its file has beside what
+        it wrote."""
+        self.judge.world.forget()
+        for unreadable in {each.line: each for each in self.step.unreadable}.values():
+            rest = "the rest was not run" if unreadable.stopped else "there are none to lint"
+            message = f"it cannot be judged without a database: {unreadable.reason}, {rest}"
+            finding = Finding(NOT_READABLE, Severity.ERROR, message)
+            self._locate(finding, self.source.extent(unreadable.line), unreadable.line)
+        written_lines = {written.line for written in self.step.written}
+        other = "downgrade" if self.step.is_upgrade else "upgrade"
+        for line, sql in self.source.literals(without=self.source.function(other)):
+            extent = self.source.extent(line)
+            if not any(written in extent for written in written_lines):
+                self._text(sql, Written(sql, line))
+
+    def _add(self, judgement: Judgement, written: Written) -> None:
+        effects = judgement.effects
+        extent = self.source.extent(written.line)
+        for finding in judgement.findings:
+            weighed = self.weights.weigh(finding, effects, self.judge.world)
+            if weighed is not None:
+                line = self.source.line_of(effects.sql, extent)
+                self._locate(weighed, extent, line, effects.sql, written.assured)
+
+    def _locate(
+        self,
+        finding: Finding,
+        extent: Extent,
+        line: int,
+        sql: str = "",
+        assured: str | None = None,
+    ) -> None:
+        located = Located(
+            finding,
+            self.source.path,
+            extent,
+            line,
+            sql,
+            self.step.revision,
+            self.step.is_upgrade,
+            assured or "",
+        )
+        self.judged.found.append(located)
+
+
+def judge_file(
+    source: SqlSource,
+    world: World,
+    rules: Sequence[Rule],
+    weights: Weights,
+    *,
+    single_transaction: bool,
+) -> Judged:
+    """Judge an SQL file.
+
+    Args:
+        source: the file.
+        world: the database before it.
+        rules: all rules, those of the user included.
+        weights: of findings, by table and code.
+        single_transaction: whether whoever runs it puts it into one transaction.
+    """
+    if single_transaction:
+        begin(world)
+    judge = Judge(Surroundings(world, has_runner=False), rules=rules)
+    judgements = judge.text(source.text)
+    judged = Judged(world.version, statements=len(judgements))
+    for judgement in [*judgements, *judge.end_revision()]:
+        effects = judgement.effects
+        extent = source.extent(effects.offset, len(effects.sql))
+        for finding in judgement.findings:
+            weighed = weights.weigh(finding, effects, world)
+            if weighed is not None:
+                located = Located(weighed, source.path, extent, extent.first, effects.sql)
+                judged.found.append(located)
+    end(world)
+    return judged

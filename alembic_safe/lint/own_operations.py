@@ -1,0 +1,36 @@
+"""What the operations of this package execute where `--sql` writes a program in its place.
+
+A backfill and a verification become a `DO` block in a script, because a script has no Python. An
+upgrade sends their statements one by one, and these are judged. Which operation wrote a text is
+known from the call, so that no text can pass for one.
+"""
+
+from __future__ import annotations
+
+from alembic_safe.lint.recording import Written
+from alembic_safe.operations import BackfillOp, SafeOperation, VerifySyncOp
+from alembic_safe.runtime.verification import checks_of
+
+
+def executed(written: Written) -> tuple[str, ...]:
+    """Return the statements that an upgrade sends for what was written."""
+    if written.operation is not None and written.text.startswith("DO "):
+        return _statements(written.operation) or (written.text,)
+    return (written.text,)
+
+
+def is_batched(written: Written) -> bool:
+    """Return whether the statements are sent batch by batch, each committed by itself."""
+    return isinstance(written.operation, BackfillOp)
+
+
+def _statements(operation: SafeOperation) -> tuple[str, ...]:
+    if isinstance(operation, BackfillOp):
+        return (
+            f"UPDATE {operation.table.sql} SET {operation.assignments}"
+            " WHERE ctid >= '(0,0)'::tid AND ctid < '(100,0)'::tid"
+            f" AND ({operation.where})",
+        )
+    if isinstance(operation, VerifySyncOp):
+        return tuple(f"SELECT {check.holds}" for check in checks_of(operation))
+    return ()
