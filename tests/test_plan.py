@@ -6,6 +6,7 @@ from alembic.operations import MigrateOperation
 
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.locks import LockMode
 from alembic_safe.rewrite.comments import CommentOp
 from alembic_safe.rewrite.plan import RevisionDraft, Step, arrange
 
@@ -18,6 +19,7 @@ def step(
     table: str = "users",
     *,
     locks: str = "",
+    lock: LockMode = LockMode.ACCESS_EXCLUSIVE,
     touches: tuple[str, ...] = (),
     alone: bool = False,
 ) -> Step:
@@ -29,6 +31,7 @@ def step(
         downgrade=(CommentOp(f"-{name}"),),
         says=name,
         locks=frozenset(QualifiedName(lock) for lock in locks.split()),
+        lock=lock,
         touches=touches,
         commits_alone=alone,
     )
@@ -81,6 +84,18 @@ def test_steps_keep_their_order_even_where_another_would_need_fewer_revisions() 
         [(step(EXPAND, name, locks=lock),) for name, lock in zip("abc", locks, strict=True)]
     )
     assert said(sequence.history) == [("expand", 1, "a"), ("expand", 2, "b"), ("expand", 3, "c")]
+
+
+def test_a_revision_never_asks_for_a_stronger_lock_than_it_has() -> None:
+    weak = LockMode.SHARE_ROW_EXCLUSIVE
+    sequence = arrange(
+        [
+            (step(EXPAND, "a", locks="orders", lock=weak),),
+            (step(EXPAND, "b", locks="orders"),),
+            (step(EXPAND, "c", locks="orders", lock=weak),),
+        ]
+    )
+    assert said(sequence.history) == [("expand", 1, "a"), ("expand", 2, "b c")]
 
 
 def test_a_step_that_locks_two_tables_stands_alone() -> None:

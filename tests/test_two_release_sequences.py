@@ -167,7 +167,7 @@ CHANGES = {
             text("added", nullable=False, default="x"),
             lambda: sa.ForeignKeyConstraint(["user_id"], ["users.id"]),
         ),
-        (1, 1, 1),
+        (2, 1, 1),
         {"note": "memo"},
         more=True,
     ),

@@ -9,6 +9,7 @@ from alembic.operations import MigrateOperation
 
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.locks import LockMode
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Step:
         says: what it does, in one sentence, for the docstring.
         requires: what must be true before it runs; empty for nothing.
         locks: existing tables on which it takes a lock that blocks reads or writes.
+        lock: the first mode in which it takes them.
         touches: names of what it adds, changes or removes, as `column users.name`, `index ix`,
             `constraint ck`: later revisions that touch the same have to come after it.
         commits_alone: an expand step whose operations commit one by one, as those of the other
@@ -36,6 +38,7 @@ class Step:
     says: str
     requires: str = ""
     locks: frozenset[QualifiedName] = frozenset()
+    lock: LockMode = LockMode.ACCESS_EXCLUSIVE
     touches: tuple[str, ...] = ()
     commits_alone: bool = False
 
@@ -90,8 +93,10 @@ class RevisionSequence:
 def arrange(plans: Iterable[Plan]) -> RevisionSequence:
     """Return the fewest revisions that keep the rules.
 
-    A transactional revision takes blocking locks on one existing table; everything that does not
-    run in a transaction shares one migrate revision; contract revisions are one for each table.
+    A transactional revision takes blocking locks on one existing table, and never a stronger one
+    after a weaker one: a client that has read the table and waits to write to it would deadlock
+    with us. Everything that does not run in a transaction shares one migrate revision; contract
+    revisions are one for each table.
     A contract revision has to complete a revision of the history, so that the gate can tell when
     the release that needs it came; where there would be none, an empty one is written.
     """
@@ -109,15 +114,16 @@ def arrange(plans: Iterable[Plan]) -> RevisionSequence:
 
 def _grouped_by_lock(steps: Sequence[Step]) -> tuple[RevisionDraft, ...]:
     groups: list[list[Step]] = []
-    locked: frozenset[QualifiedName] = frozenset()
+    locked: dict[QualifiedName, LockMode] = {}
     for step in steps:
         is_mixed = bool(groups) and groups[-1][-1].commits_alone != step.commits_alone
-        is_crowded = not step.commits_alone and len(locked | step.locks) > 1
-        if not groups or is_mixed or is_crowded:
+        is_crowded = len(locked.keys() | step.locks) > 1
+        is_stronger = any(locked.get(table, step.lock) < step.lock for table in step.locks)
+        if not groups or is_mixed or (not step.commits_alone and (is_crowded or is_stronger)):
             groups.append([])
-            locked = frozenset()
+            locked = {}
         groups[-1].append(step)
-        locked |= step.locks
+        locked |= dict.fromkeys(step.locks, step.lock)
     return tuple(
         RevisionDraft(Phase.EXPAND, tuple(group), number)
         for number, group in enumerate(groups, start=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from alembic.operations import ops
 
@@ -10,6 +11,7 @@ from alembic_safe.errors import CannotRewrite
 from alembic_safe.operations import CreateForeignKeyNotValidOp, ValidateConstraintOp
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.identifiers import MAX_IDENTIFIER_BYTES, QualifiedName, derived_name
+from alembic_safe.postgres.locks import LockMode
 from alembic_safe.rewrite.plan import Plan, Step
 from alembic_safe.rewrite.recipes.indexes import plain_on_new_table
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
@@ -22,7 +24,10 @@ def add_foreign_key(operation: ops.CreateForeignKeyOp, surroundings: Surrounding
     the old release does not know the column, E and M."""
     table = QualifiedName(operation.source_table, operation.kw.get("source_schema"))
     if table in surroundings.new_tables:
-        return (plain_on_new_table(operation, table),)
+        referenced = QualifiedName(operation.referent_table, operation.kw.get("referent_schema"))
+        step = plain_on_new_table(operation, table)
+        existing = frozenset({referenced}) - surroundings.new_tables
+        return (replace(step, locks=existing, lock=LockMode.SHARE_ROW_EXCLUSIVE),)
     key = not_valid_key(operation, table)
     _refuse_partitioned(table, surroundings, key.constraint_name)
     validate = ValidateConstraintOp(key.constraint_name, table.name, table.schema)
@@ -44,6 +49,7 @@ def add_foreign_key(operation: ops.CreateForeignKeyOp, surroundings: Surrounding
                 downgrade=(key.reverse(),),
                 says=f"Adds {says}, for new rows only as yet.",
                 locks=frozenset(locks),
+                lock=LockMode.SHARE_ROW_EXCLUSIVE,
                 touches=touches,
             ),
             Step(

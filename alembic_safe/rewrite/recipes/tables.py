@@ -7,6 +7,7 @@ from alembic.operations import ops
 
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.locks import LockMode
 from alembic_safe.rewrite.plan import Plan, Step
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
 
@@ -23,6 +24,7 @@ def create_table(operation: ops.CreateTableOp, surroundings: Surroundings) -> Pl
             downgrade=(operation.reverse(),),
             says=f"Creates table {table}.",
             locks=_referenced(operation) - surroundings.new_tables,
+            lock=LockMode.SHARE_ROW_EXCLUSIVE,
         ),
     )
 
