@@ -8,6 +8,7 @@ and no catalog has described is `complete=False`, and a lookup in it answers Non
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +18,9 @@ from alembic_safe.postgres.locks import LockMode
 
 OLDEST_SERVER = 13
 NEWEST_SERVER = 18
+
+TEMPORARY = "pg_temp"
+"""The schema of temporary tables, as every session calls its own. It is searched first."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,8 @@ class Relation:
             view counts too.
         generated_from: for each generated column the columns that it uses.
         extended_statistics: names of CREATE STATISTICS with their columns.
+        other_dependents: what else uses columns and stands in the way of a new type for them:
+            `policy p`, `trigger t`, `publication p`, `function f`, with the columns of each.
         size: bytes of the heap; None where it is not known. 0 is an empty table.
         persistence: `p`, `u` unlogged, `t` temporary.
         born: the batch that created it; 0 is before all.
@@ -178,6 +184,7 @@ class Relation:
     dependents: Mapping[QualifiedName, frozenset[str]] = field(default_factory=dict)
     generated_from: Mapping[str, frozenset[str]] = field(default_factory=dict)
     extended_statistics: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    other_dependents: Mapping[str, frozenset[str]] = field(default_factory=dict)
     size: int | None = None
     persistence: str = "p"
     access_method: str | None = None
@@ -236,14 +243,25 @@ class Function:
     Args:
         volatility: `i` immutable, `s` stable, `v` volatile.
         language: `sql`, `plpgsql`, ...
-        body: of a LANGUAGE sql function, which the planner may inline.
+        body: of a LANGUAGE sql or plpgsql function; empty where it is not known, as with overloads.
+        arguments: names of its arguments and result columns.
     """
 
     name: QualifiedName
     volatility: str = "v"
     language: str = ""
     body: str = ""
+    arguments: tuple[str, ...] = ()
     born: int = 0
+
+
+@dataclass(frozen=True)
+class Savepoint:
+    """A savepoint: where the journal stood, and the locks that were held."""
+
+    name: str
+    mark: int
+    locks: dict[QualifiedName, LockMode]
 
 
 @dataclass
@@ -254,14 +272,14 @@ class Transaction:
         locks: the strongest mode taken on each relation.
         begun_by_text: whether the SQL said BEGIN; otherwise whoever runs it began it.
         mark: where the world's journal stood.
-        savepoints: names with where the journal stood.
+        savepoints: those that can still be returned to, in their order.
         local_settings: what settings were before a SET LOCAL.
     """
 
     locks: dict[QualifiedName, LockMode] = field(default_factory=dict)
     begun_by_text: bool = True
     mark: int = 0
-    savepoints: list[tuple[str, int]] = field(default_factory=list)
+    savepoints: list[Savepoint] = field(default_factory=list)
     local_settings: dict[str, str | None] = field(default_factory=dict)
 
 
@@ -280,6 +298,7 @@ class World:
         absent: relations that statements have dropped or renamed.
         settings: what `SET` changed, or the session has: `lock_timeout`, `search_path`,
             `timezone`, ... in lower case.
+        prepared: the statements of PREPARE, by name; the parse tree of each, a `Node`.
         batch: what is created now is born in this batch (`settle`).
         transaction: the open transaction block.
         journal: what every change replaced, so that it can be undone.
@@ -293,6 +312,7 @@ class World:
     functions: dict[QualifiedName, Function] = field(default_factory=dict)
     absent: dict[QualifiedName, bool] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
+    prepared: dict[str, Any] = field(default_factory=dict)
     batch: int = 1
     transaction: Transaction | None = None
     journal: list[tuple[dict[Any, Any], Any, Any]] = field(default_factory=list)
@@ -301,17 +321,36 @@ class World:
     def search_path(self) -> tuple[str, ...]:
         """The schemas in which a name without a schema is looked for."""
         setting = self.settings.get("search_path", "public")
-        schemas = tuple(part.strip().strip('"') for part in setting.split(","))
+        parts = re.findall(r'"(?:[^"]|"")*"|[^",\s]+', setting)
+        schemas = (p[1:-1].replace('""', '"') if p.startswith('"') else p.lower() for p in parts)
         return tuple(schema for schema in schemas if schema and schema != "$user") or ("public",)
 
     def qualified(self, name: str, schema: str | None = None) -> QualifiedName:
         """Return the name with the schema in which the relation or index is, or would be made."""
         if schema is not None:
             return QualifiedName(name, schema)
-        for candidate in self.search_path:
+        for candidate in (TEMPORARY, *self.search_path):
             found = QualifiedName(name, candidate)
             if found in self.relations or found in self.index_tables:
                 return found
+        return QualifiedName(name, self.search_path[0])
+
+    def qualified_type(self, name: str, schema: str | None = None) -> QualifiedName:
+        """Return the name with the schema in which the user's type is, or would be made."""
+        return self._in_search_path(self.types, name, schema)
+
+    def qualified_function(self, name: str, schema: str | None = None) -> QualifiedName:
+        """Return the name with the schema in which the user's function is, or would be made."""
+        return self._in_search_path(self.functions, name, schema)
+
+    def _in_search_path(
+        self, objects: Mapping[QualifiedName, object], name: str, schema: str | None
+    ) -> QualifiedName:
+        if schema is not None:
+            return QualifiedName(name, schema)
+        for candidate in self.search_path:
+            if QualifiedName(name, candidate) in objects:
+                return QualifiedName(name, candidate)
         return QualifiedName(name, self.search_path[0])
 
     def find(self, name: QualifiedName) -> Relation | None:
@@ -438,4 +477,5 @@ class World:
         self.journal.clear()
         if self.transaction is not None:
             self.transaction.mark = 0
-            self.transaction.savepoints = [(name, 0) for name, _ in self.transaction.savepoints]
+            kept = [replace(savepoint, mark=0) for savepoint in self.transaction.savepoints]
+            self.transaction.savepoints = kept

@@ -1,0 +1,32 @@
+"""Which columns a check proves to be not null."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def columns_not_null_where(expression: str) -> frozenset[str]:
+    """Return the columns that are not null in every row in which a check of that expression holds.
+
+    As in PostgreSQL's own proof only `column IS NOT NULL` counts, alone or joined with AND.
+    """
+    import postgast
+
+    try:
+        tree = postgast.parse(f"SELECT {expression}")
+    except (postgast.PgQueryError, RecursionError):
+        return frozenset()
+    targets = tree.stmts[0].stmt.select_stmt.target_list
+    return frozenset(_proved(targets[0].res_target.val)) if len(targets) == 1 else frozenset()
+
+
+def _proved(node: Any) -> set[str]:
+    from postgast import pg_query_pb2 as grammar
+
+    kind = node.WhichOneof("node")
+    if kind == "bool_expr" and node.bool_expr.boolop == grammar.AND_EXPR:
+        return set().union(*(_proved(argument) for argument in node.bool_expr.args))
+    if kind == "null_test" and node.null_test.nulltesttype == grammar.IS_NOT_NULL:
+        fields = node.null_test.arg.column_ref.fields
+        return {fields[-1].string.sval} if fields else set()
+    return set()
