@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +17,8 @@ LEDGER_TABLE = "alembic_safe_ledger"
 RELEASE = "release"
 FIRST_UPGRADE = "first upgrade"
 FIRST_UPGRADE_DONE = "first upgrade done"
+EMPTY_DATABASE = "empty database"
+ASSURED = "assured"
 _OPENING = frozenset({FIRST_UPGRADE, FIRST_UPGRADE_DONE, "stamp"})
 
 
@@ -50,6 +53,7 @@ class Ledger:
         """Create the table where it is missing; locks no table of the application."""
         # IF NOT EXISTS asks for the right to create tables even where there is nothing to create.
         if query_scalar(connection, f"SELECT {self.table.regclass} IS NOT NULL"):
+            self._add_new_columns(connection)
             return
         connection.execute(
             text(
@@ -61,9 +65,26 @@ class Ledger:
                 " phase text,"
                 " release text,"
                 " attempts integer,"
-                " at timestamptz NOT NULL DEFAULT clock_timestamp())"
+                " at timestamptz NOT NULL DEFAULT clock_timestamp(),"
+                " command text,"
+                " codes text[],"
+                " reason text)"
             )
         )
+
+    def _add_new_columns(self, connection: Connection) -> None:
+        """Give the table of an earlier release of this package what it lacks; others may do so at
+        the same time."""
+        lacks = (
+            "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_attribute"
+            f" WHERE attrelid = {self.table.regclass} AND attname = 'reason' AND attnum > 0)"
+        )
+        if query_scalar(connection, lacks):
+            execute_sql(
+                connection,
+                f"ALTER TABLE {self.table.sql} ADD COLUMN IF NOT EXISTS command text,"
+                " ADD COLUMN IF NOT EXISTS codes text[], ADD COLUMN IF NOT EXISTS reason text",
+            )
 
     def read(self, connection: Connection) -> Record:
         """Return what the table says; an empty record where there is no table."""
@@ -87,12 +108,24 @@ class Ledger:
                 applied.pop(revision, None)
         return Record(applied, first_seen, is_unfinished, now)
 
+    def began_empty(self, connection: Connection) -> bool:
+        """Return whether the first upgrade, now cut short, found no rows in any table."""
+        last = connection.execute(
+            text(
+                f"SELECT event FROM {self.table.sql} WHERE event = ANY (CAST(:events AS text[]))"
+                " ORDER BY id DESC LIMIT 1"
+            ),
+            {"events": [EMPTY_DATABASE, FIRST_UPGRADE_DONE, "stamp"]},
+        )
+        return last.scalar_one_or_none() == EMPTY_DATABASE
+
     def note_event(self, connection: Connection, event: str, release: str | None) -> None:
         """Write down something about a run as a whole.
 
         Args:
             event: `RELEASE`, by which the gate tells which release came first; `FIRST_UPGRADE`
-                and `FIRST_UPGRADE_DONE`, by which it knows a first upgrade that was cut short.
+                and `FIRST_UPGRADE_DONE`, by which it knows a first upgrade that was cut short;
+                `EMPTY_DATABASE`, by which the guard knows that all rows are that upgrade's own.
             release: the release that runs it, if one was given.
         """
         connection.execute(
@@ -133,4 +166,33 @@ class Ledger:
             f"WITH beside AS MATERIALIZED ({beside}) INSERT INTO {self.table.sql}"
             " (event, line, revision, phase, release, attempts)"
             f" SELECT {values}, {attempts} FROM beside",
+        )
+
+    def note_assured(
+        self,
+        connection: Connection,
+        *,
+        revision: str,
+        release: str | None,
+        command: str,
+        codes: Sequence[str],
+        reason: str,
+    ) -> None:
+        """Write down that a person answered for a statement.
+
+        Args:
+            revision: the revision in which it stands.
+            release: the release that runs it, if one was given.
+            command: its command tag.
+            codes: of the rules that found something.
+            reason: what the person wrote.
+        """
+        # Without a line: an earlier release of this package would take the row for a step.
+        values = (ASSURED, revision, release, command, reason)
+        written = ", ".join("NULL" if value is None else literal(value) for value in values)
+        array = ", ".join(literal(code) for code in codes)
+        execute_sql(
+            connection,
+            f"INSERT INTO {self.table.sql} (event, revision, release, command, reason, codes)"
+            f" VALUES ({written}, ARRAY[{array}]::text[])",
         )

@@ -37,6 +37,7 @@ from alembic_safe.operations.backfill import BACKFILL_TABLE
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.runtime.execution import in_driver_autocommit
 from alembic_safe.runtime.failures import explained
+from alembic_safe.runtime.fresh import note_if_empty
 from alembic_safe.runtime.gate import (
     Evidence,
     Planned,
@@ -155,12 +156,19 @@ class Runner:
         if self.settings.release not in (None, *evidence.release_first_seen):
             self._note(RELEASE)
         is_first = evidence.untouched and bool(plan.steps)
-        if is_first:
-            self._note(FIRST_UPGRADE)
-        self._run(plan)
+        is_fresh = is_first and self._note_first_upgrade()
+        self._run(plan, guarded=not is_fresh)
         if is_first:
             self._note(FIRST_UPGRADE_DONE)
         self._tell_held(plan)
+
+    def _note_first_upgrade(self) -> bool:
+        """Write down that the first upgrade begins; return whether the database is a fresh one."""
+        self._note(FIRST_UPGRADE)
+        names = {*self.own_tables, self.history.version_table.name}
+        is_fresh = note_if_empty(self.connection, self.ledger, names, self.settings.release)
+        self.connection.commit()
+        return is_fresh
 
     def _downgrade(self, scripts: Sequence[Script]) -> None:
         revisions = [described(script) for script in scripts]
@@ -222,7 +230,7 @@ class Runner:
                 self.ledger,
                 Patience(self.settings),
                 session,
-                self.arguments,
+                arguments=self.arguments,
             )
             try:
                 yield
@@ -232,12 +240,17 @@ class Runner:
                     session.restore(self.connection)
                     self.connection.commit()
 
-    def _run(self, plan: RunPlan) -> None:
+    def _run(self, plan: RunPlan, *, guarded: bool = True) -> None:
         if not plan.steps:
             return
         for step in plan.steps:
             script = _found(self._line(step.line), step.revision)
             check_function(script, is_upgrade=step.is_upgrade)
+        if guarded and self.settings.guard != "off":
+            # Only what runs revisions needs the rules and, with them, the SQL parser.
+            from alembic_safe.runtime.guard import Guard
+
+            self._steps.guard = Guard(self.settings, self._steps.session, self.connection)
         self._create_ledger()
         for (line_name, is_upgrade), group in groupby(
             plan.steps, key=lambda step: (step.line, step.is_upgrade)

@@ -30,11 +30,14 @@ from alembic_safe.runtime.execution import (
 from alembic_safe.runtime.failures import explained, is_interrupt, origin
 from alembic_safe.runtime.ledger import Ledger
 from alembic_safe.runtime.locking import RETRIED, Patience, server_message, sqlstate
+from alembic_safe.runtime.place import Place
 from alembic_safe.runtime.sessions import SessionSettings, milliseconds
 
 if TYPE_CHECKING:
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import Script
+
+    from alembic_safe.runtime.guard import Guard
 
 log = logging.getLogger("alembic.safe")
 
@@ -53,6 +56,7 @@ class StepRunner:
         ledger: where each step is written down.
         patience: the time that the run has for taking locks.
         session: the session's settings before the run.
+        guard: judges what revisions send; None where nobody does.
         arguments: what is passed to each `upgrade()` and `downgrade()`.
     """
 
@@ -62,6 +66,7 @@ class StepRunner:
     ledger: Ledger
     patience: Patience
     session: SessionSettings
+    guard: Guard | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def run(self, line: Line, scripts: Sequence[Script], *, is_upgrade: bool) -> None:
@@ -149,7 +154,17 @@ class StepRunner:
             if marks.transactional
             else self._statement_by_statement
         )
-        step.migration_fn = functools.partial(run, context, step.migration_fn, write_down, watch)
+        migrate = step.migration_fn
+        if self.guard is not None:
+            place = Place(
+                script.revision,
+                marks.phase,
+                is_upgrade,
+                lock_timeout if marks.transactional else self.patience.settings.lock_timeout,
+                functools.partial(watch.state, script),
+            )
+            migrate = functools.partial(self._guarded, self.guard, place, migrate)
+        step.migration_fn = functools.partial(run, context, migrate, write_down, watch)
         # Alembic logs the function's name.
         step.migration_fn.__name__ = "upgrade" if is_upgrade else "downgrade"
         return step
@@ -186,6 +201,21 @@ class StepRunner:
                 if not connection.invalidated:
                     self.session.restore(connection)
         write_down()
+
+    def _guarded(
+        self, guard: Guard, place: Place, migrate: Callable[..., None], **arguments: Any
+    ) -> None:
+        with guard.watching(place) as judged:
+            migrate(**arguments)
+        for assured in judged.assured:
+            self.ledger.note_assured(
+                self.connection,
+                revision=place.revision,
+                release=self.patience.settings.release,
+                command=assured.command,
+                codes=assured.codes,
+                reason=assured.reason,
+            )
 
     def _recover(self, script: Script, watch: _Watch, error: BaseException, attempt: int) -> None:
         """Get ready for another attempt, or raise what the user should see."""

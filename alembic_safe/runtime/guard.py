@@ -1,0 +1,323 @@
+"""The guard: every statement of a revision is judged before it is sent, whatever wrote it.
+
+It looks twice. The first look needs no database: what this attempt of the revision has sent so far
+is all that it knows, and where it does not know it assumes the worse. Most statements pass here.
+Where it finds something, the second look reads the catalog on the same connection, and is exact.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from sqlalchemy import Connection
+
+from alembic_safe.assurance import current_reason
+from alembic_safe.errors import GuardUnavailable, UnsafeStatement
+from alembic_safe.postgres.effects import Effects, World, begin, end
+from alembic_safe.postgres.effects.parsing import parse
+from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.rules.catalogue import REVISION_RULES
+from alembic_safe.rules.custom import load_rules
+from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings
+from alembic_safe.rules.judge import Judge
+from alembic_safe.runtime.driver_text import LONG_TEXT, without_rows
+from alembic_safe.runtime.execution import in_driver_autocommit
+from alembic_safe.runtime.interception import Outgoing, intercepted
+from alembic_safe.runtime.place import Place
+from alembic_safe.runtime.second_look import Before, TransactionState, look, transaction_state
+from alembic_safe.runtime.sessions import SessionSettings
+from alembic_safe.settings import Settings
+
+log = logging.getLogger("alembic.safe")
+
+_MOST_PASSED = 1000
+_SHOWN_CHARACTERS = 400
+
+
+@dataclass(frozen=True)
+class Assured:
+    """A statement that a person answered for; without that it would have been stopped.
+
+    Args:
+        command: its command tag.
+        codes: of the rules that found something.
+        reason: what the person wrote.
+    """
+
+    command: str
+    codes: tuple[str, ...]
+    reason: str
+
+
+class Guard:
+    """Watches over the revisions of one run.
+
+    Args:
+        settings: `guard` and `rules` are read.
+        session: the session's settings before the run.
+        connection: the migration's connection.
+
+    Raises:
+        GuardUnavailable: the parser cannot be loaded.
+        InvalidRule: a rule of the user cannot be loaded.
+    """
+
+    def __init__(
+        self, settings: Settings, session: SessionSettings, connection: Connection
+    ) -> None:
+        try:
+            import postgast  # noqa: F401
+        except ImportError as error:
+            raise GuardUnavailable(str(error)) from error
+        self.stops = settings.guard == "error"
+        self.rules = [_on_rows(rule) for rule in load_rules(settings.rules)]
+        self._connection = connection
+        self._session = session
+        self._told: set[tuple[str, str]] = set()
+
+    @contextmanager
+    def watching(self, place: Place) -> Iterator[Watch]:
+        """Judge what is sent on the connection.
+
+        Args:
+            place: what is said in messages, and what rules are told.
+        """
+        version = self._connection.dialect.server_version_info
+        world = World(version=int(version[0])) if version else World()
+        world.settings["search_path"] = self._session.search_path
+        world.settings["lock_timeout"] = str(round(place.lock_timeout * 1000))
+        watch = Watch(self, self._connection, place, world)
+        with intercepted(self._connection, watch):
+            yield watch
+
+    def warn(self, place: Place, finding: Finding, statement: str) -> None:
+        """Log a finding, once in a run."""
+        if (place.revision, finding.message) in self._told:
+            return
+        self._told.add((place.revision, finding.message))
+        fix = _fix([finding])
+        log.warning(
+            "Revision %s: %s [%s]. The statement is: %s%s",
+            place.revision,
+            finding.message,
+            finding.code,
+            statement,
+            f"\nSafe instead:\n{fix}" if fix else "",
+        )
+
+
+_Found = list[tuple[Effects, Finding]]
+
+
+@dataclass
+class Watch:
+    """Judges the statements of one attempt of a revision, one after the other.
+
+    Args:
+        guard: of the run.
+        connection: the migration's connection.
+        place: the attempt.
+        world: what the attempt has made of the database, as far as it is known.
+        assured: what a person answered for.
+    """
+
+    guard: Guard
+    connection: Connection
+    place: Place
+    world: World
+    assured: list[Assured] = field(default_factory=list)
+    _seen: list[Effects] = field(default_factory=list)
+    _decided: set[Finding] = field(default_factory=set)
+    _passed: set[str] = field(default_factory=set)
+    _unconfirmed: int | None = None
+
+    def before(self, outgoing: Outgoing) -> None:
+        """Judge a statement that is about to be sent.
+
+        Raises:
+            UnsafeStatement: it is not sent.
+        """
+        if self._unconfirmed is not None:
+            # The last statement has failed, so it changed nothing.
+            self.world.undo(self._unconfirmed)
+        state = transaction_state(self.connection)
+        self._follow(state)
+        self._unconfirmed = len(self.world.journal)
+        if outgoing.text in self._passed:
+            return
+        if state is TransactionState.FAILED and not _ends_transaction(outgoing.text):
+            # The server refuses it, and says why.
+            return
+        can_read = outgoing.can_read and state in (TransactionState.IDLE, TransactionState.OPEN)
+        self._decide(self._judged(outgoing, can_read=can_read))
+
+    def after(self) -> None:
+        """See that the last statement was executed."""
+        self._unconfirmed = None
+
+    def ended(self, *, keep: bool) -> None:
+        """See that the transaction ends otherwise than by a statement."""
+        end(self.world, keep=keep)
+        self._passed.clear()
+
+    def _follow(self, state: TransactionState) -> None:
+        """Begin or end the world's transaction where the driver does so without a statement."""
+        is_open = state is not TransactionState.IDLE
+        if self.world.transaction is not None and not is_open:
+            # Perhaps it was rolled back.
+            self.ended(keep=True)
+            self.world.forget()
+        if self.world.transaction is None and (
+            is_open or not in_driver_autocommit(self.connection)
+        ):
+            begin(self.world)
+
+    def _judged(self, outgoing: Outgoing, *, can_read: bool) -> _Found:
+        """Return what is to be said of a statement, after both looks."""
+        before, mark = Before.of(self.world), len(self.world.journal)
+        text = without_rows(outgoing.text)
+        effects, found = self._look(text, self.world)
+        if not found:
+            self._remember(outgoing.text, before, mark)
+        elif (with_values := outgoing.with_values()) is not None:
+            # The driver writes the values into the text, where they may mean more than `$1`.
+            self.world.undo(mark)
+            text = without_rows(with_values)
+            effects, found = self._look(text, self.world)
+        if found and can_read:
+            exact = look(self.connection, effects, before)
+            if exact is not None:
+                effects, found = self._look(text, exact)
+                found = _without_refused(effects, found)
+        self._see(effects)
+        return found
+
+    def _look(self, text: str, world: World) -> tuple[list[Effects], _Found]:
+        surroundings = Surroundings(world, self.place.phase, self.place.is_upgrade)
+        judgements = Judge(surroundings, rules=self.guard.rules).text(text)
+        effects = [judgement.effects for judgement in judgements]
+        found = [(each.effects, finding) for each in judgements for finding in each.findings]
+        now = {id(each) for each in effects}
+        for rule in REVISION_RULES:
+            for about, finding in rule([*self._seen, *effects], surroundings):
+                # What was said of an earlier statement has been decided with that.
+                if id(about) in now or finding not in self._decided:
+                    found.append((about, finding))
+        new = [each for each in found if each[1].severity is not Severity.OFF]
+        return effects, new
+
+    def _see(self, effects: Sequence[Effects]) -> None:
+        """Keep the effects for rules about a whole revision; of rows that are written one by one
+        the first is enough."""
+        for each in effects:
+            is_known = each.node_name in _OF_ROWS and any(
+                each.node_name == seen.node_name and each.locks == seen.locks for seen in self._seen
+            )
+            if not is_known:
+                self._seen.append(each)
+
+    def _remember(self, text: str, before: Before, mark: int) -> None:
+        """Note that a text passes as long as nothing else happens."""
+        if len(self.world.journal) != mark or Before.of(self.world) != before:
+            self._passed.clear()
+        elif len(self._passed) < _MOST_PASSED and len(text) < LONG_TEXT:
+            self._passed.add(text)
+
+    def _decide(self, found: _Found) -> None:
+        if not found:
+            return
+        self._passed.clear()
+        self._decided.update(finding for _effects, finding in found)
+        errors = [(each, finding) for each, finding in found if finding.severity is Severity.ERROR]
+        reason = current_reason()
+        if reason is not None:
+            self._assure(errors, reason)
+        elif errors and self.guard.stops and self.place.is_upgrade:
+            self._stop(errors)
+        else:
+            for effects, finding in found:
+                self.guard.warn(self.place, finding, _shown(effects))
+
+    def _assure(self, errors: _Found, reason: str) -> None:
+        commands = dict.fromkeys(effects.command for effects, _finding in errors)
+        for command in commands:
+            codes = [finding.code for effects, finding in errors if effects.command == command]
+            log.info("Assured: %s (%s): %s", command, ", ".join(codes), reason)
+            self.assured.append(Assured(command, tuple(dict.fromkeys(codes)), reason))
+
+    def _stop(self, errors: _Found) -> None:
+        first, _finding = errors[0]
+        findings = [finding for effects, finding in errors if effects is first]
+        # It may be tried again, were it in a `try`.
+        self._decided.difference_update(findings)
+        raise UnsafeStatement(
+            revision=self.place.revision,
+            statement=_shown(first),
+            codes=[finding.code for finding in findings],
+            problems=[finding.message for finding in findings],
+            fix=_fix(findings),
+            state=self.place.state(),
+        )
+
+
+_OF_ROWS = frozenset(
+    {"select_stmt", "insert_stmt", "update_stmt", "delete_stmt", "merge_stmt", "copy_stmt"}
+)
+
+
+def _ends_transaction(text: str) -> bool:
+    return parse(text)[0].node_name == "transaction_stmt"
+
+
+def _without_refused(effects: Sequence[Effects], found: _Found) -> _Found:
+    """Return the findings about what the server executes: it ends at the first statement that it
+    refuses, without having done it, and its own error says why."""
+    executed = []
+    for each in effects:
+        if any(error.certain for error in each.errors):
+            break
+        executed.append(id(each))
+    return [(each, finding) for each, finding in found if id(each) in executed]
+
+
+def _on_rows(rule: Rule) -> Rule:
+    """Return a rule for which work on an empty table is no work."""
+
+    def judge(effects: Effects, surroundings: Surroundings) -> Iterable[Finding]:
+        return rule(_without_empty_tables(effects, surroundings.world), surroundings)
+
+    return judge
+
+
+def _without_empty_tables(effects: Effects, world: World) -> Effects:
+    def has_rows(name: QualifiedName) -> bool:
+        relation = world.find(name)
+        return relation is None or relation.is_partitioned or relation.size != 0
+
+    work = (effects.rewrites, effects.scans, effects.index_builds, effects.index_rebuilds)
+    if not any(work):
+        return effects
+    return replace(
+        effects,
+        rewrites=tuple(filter(has_rows, effects.rewrites)),
+        scans=tuple(filter(has_rows, effects.scans)),
+        index_builds=tuple(work for work in effects.index_builds if has_rows(work.table)),
+        index_rebuilds=tuple(work for work in effects.index_rebuilds if has_rows(work.table)),
+    )
+
+
+def _shown(effects: Effects) -> str:
+    statement = " ".join(effects.sql.split())
+    if len(statement) > _SHOWN_CHARACTERS:
+        return f"{statement[:_SHOWN_CHARACTERS]} ..."
+    return statement
+
+
+def _fix(findings: Sequence[Finding]) -> str:
+    """Return the safe sequences that findings know, with operations where there are some."""
+    fixes = [finding.fix for finding in findings if finding.fix is not None]
+    texts = dict.fromkeys(fix.operations or fix.sql for fix in fixes)
+    return "\n".join(text.strip("\n") for text in texts if text)

@@ -1,0 +1,261 @@
+"""Every statement on its way from a connection to the server, whatever wrote it.
+
+SQLAlchemy tells of what it sends itself. Cursors of the driver are made by a class of the driver,
+for which a subclass stands in meanwhile.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, event
+
+from alembic_safe.runtime.driver_text import text_of, without_placeholders
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A statement that is about to be sent.
+
+    Args:
+        text: SQL, with `$1` in the place of the driver's placeholders.
+        with_values: gives the text with the values in it, where the driver puts them there; None
+            where it does not.
+        can_read: whether the connection can be used for a query before the statement is sent.
+    """
+
+    text: str
+    with_values: Callable[[], str | None]
+    can_read: bool = True
+
+
+class Watcher(Protocol):
+    """What looks at the statements of a connection."""
+
+    def before(self, outgoing: Outgoing) -> None:
+        """See a statement that is about to be sent; what is raised keeps it from being sent."""
+
+    def after(self) -> None:
+        """See that it was executed; not called where it failed."""
+
+    def ended(self, *, keep: bool) -> None:
+        """See that SQLAlchemy ends the transaction; without `keep` it rolls back."""
+
+
+@contextmanager
+def intercepted(connection: Connection, watcher: Watcher) -> Iterator[None]:
+    """Show a watcher every statement of a connection.
+
+    Seen are SQLAlchemy's own, and those of cursors that the driver's connection makes: psycopg,
+    psycopg2, and SQLAlchemy's adapters of asynchronous drivers. Not seen is what is called on an
+    asyncpg connection itself, on libpq, and on a cursor whose class the caller names.
+
+    Args:
+        connection: the migration's connection; its driver connection may be replaced meanwhile.
+        watcher: it is called in the thread that sends the statement.
+    """
+    interception = _Interception(connection, watcher)
+    listeners = (
+        ("before_cursor_execute", interception.before_cursor_execute),
+        ("after_cursor_execute", interception.after_cursor_execute),
+        ("commit", lambda _connection: watcher.ended(keep=True)),
+        ("rollback", lambda _connection: watcher.ended(keep=False)),
+    )
+    interception.watch_driver()
+    for name, listener in listeners:
+        # First of all, so that nobody takes for sent what is stopped here.
+        event.listen(connection, name, listener, insert=True)
+    try:
+        yield
+    finally:
+        for name, listener in listeners:
+            event.remove(connection, name, listener)
+        interception.restored.close()
+
+
+@dataclass
+class _Interception:
+    """Two places where statements pass, of which the second one sees those of the first again.
+
+    Args:
+        announced: the cursor for which SQLAlchemy has told of a statement.
+        drivers: the driver connections that make cursors of ours.
+        restored: puts their classes of cursors back.
+    """
+
+    connection: Connection
+    watcher: Watcher
+    announced: Any = None
+    drivers: list[Any] = field(default_factory=list)
+    restored: ExitStack = field(default_factory=ExitStack)
+
+    def before_cursor_execute(
+        self,
+        _connection: Connection,
+        cursor: Any,
+        statement: str,
+        parameters: Any,
+        context: Any,
+        executemany: bool,
+    ) -> None:
+        self.watch_driver()
+        is_verbatim = not parameters and getattr(context, "no_parameters", False)
+        self._tell(
+            cursor,
+            statement,
+            None if executemany else parameters,
+            has_parameters=not is_verbatim and self.has_percent_placeholders,
+        )
+        self.announced = cursor
+
+    def after_cursor_execute(self, *_details: Any) -> None:
+        self.announced = None
+        self.watcher.after()
+
+    @property
+    def has_percent_placeholders(self) -> bool:
+        return self.connection.dialect.paramstyle in ("format", "pyformat")
+
+    def watch_driver(self) -> None:
+        """Have the driver's cursors tell of what they send."""
+        dbapi_connection = self.connection.connection.dbapi_connection
+        driver = getattr(dbapi_connection, "driver_connection", dbapi_connection)
+        if not any(driver is known for known in self.drivers):
+            self.drivers.append(driver)
+            tell, sent = self._from_cursor, self.watcher.after
+            self.restored.enter_context(
+                _cursors_of_factories(driver, tell, sent)
+                if hasattr(driver, "cursor_factory")
+                else _cursors_of_class(dbapi_connection, tell, sent)
+            )
+
+    def _from_cursor(self, cursor: Any, method: str, query: Any, values: Any) -> bool:
+        """See what a cursor is about to send; return whether its success is to be told."""
+        if cursor is self.announced or cursor is getattr(self.announced, "_cursor", None):
+            return False
+        is_many = method == "executemany"
+        has_parameters = (is_many or values is not None) and self.has_percent_placeholders
+        self._tell(
+            cursor,
+            query,
+            None if is_many else values,
+            has_parameters=has_parameters,
+            can_read=not _is_asynchronous(cursor),
+        )
+        return True
+
+    def _tell(
+        self,
+        cursor: Any,
+        query: Any,
+        values: Any,
+        *,
+        has_parameters: bool,
+        can_read: bool = True,
+    ) -> None:
+        text = text_of(query, cursor)
+        if has_parameters and "%" in text:
+            text = without_placeholders(text)
+        with_values = functools.partial(_with_values, cursor, query, values)
+        self.watcher.before(Outgoing(text, with_values, can_read))
+
+
+def _with_values(cursor: Any, query: Any, values: Any) -> str | None:
+    mogrify = getattr(cursor, "mogrify", None)
+    if not values or mogrify is None:
+        return None
+    return text_of(mogrify(query, values), cursor)
+
+
+def _is_asynchronous(cursor: Any) -> bool:
+    """Return whether a cursor is used in a coroutine, where nothing can be waited for here."""
+    return hasattr(cursor, "__aiter__") and not hasattr(cursor, "_adapt_connection")
+
+
+# Classes of cursors that tell what they send.
+
+_Tell = Callable[[Any, str, Any, Any], bool]
+_Sent = Callable[[], None]
+
+_SENDING = ("execute", "executemany", "stream", "copy", "copy_expert", "callproc")
+_QUERY = ("query", "statement", "operation", "sql", "procname")
+_VALUES = ("params", "vars", "parameters", "params_seq", "vars_list", "seq_of_parameters")
+
+
+@contextmanager
+def _cursors_of_factories(driver: Any, tell: _Tell, sent: _Sent) -> Iterator[None]:
+    """Psycopg and psycopg2: the connection has the classes of its cursors as attributes."""
+    replaced = {}
+    for name in ("cursor_factory", "server_cursor_factory"):
+        original = getattr(driver, name, None)
+        base = type(driver.cursor()) if original is None else original
+        if hasattr(driver, name) and isinstance(base, type):
+            replaced[name] = (original, _telling(base, tell, sent))
+            setattr(driver, name, replaced[name][1])
+    try:
+        yield
+    finally:
+        for name, (original, telling) in replaced.items():
+            if getattr(driver, name) is telling:
+                setattr(driver, name, original)
+
+
+@contextmanager
+def _cursors_of_class(dbapi_connection: Any, tell: _Tell, sent: _Sent) -> Iterator[None]:
+    """Other drivers: the connection is given a class that makes other cursors."""
+    original = type(dbapi_connection)
+
+    def cursor(self: Any, *args: Any, **keywords: Any) -> Any:
+        made = original.cursor(self, *args, **keywords)
+        made.__class__ = _telling(type(made), tell, sent)
+        return made
+
+    members = {"__slots__": (), "cursor": cursor}
+    try:
+        dbapi_connection.__class__ = type(original.__name__, (original,), members)
+    except TypeError:
+        # Written in C: what SQLAlchemy sends is seen all the same.
+        yield
+        return
+    try:
+        yield
+    finally:
+        dbapi_connection.__class__ = original
+
+
+def _telling(base: type, tell: _Tell, sent: _Sent) -> type:
+    """Return a subclass of a class of cursors that tells of what it sends."""
+    members: dict[str, Any] = {"__slots__": ()}
+    for name in _SENDING:
+        if hasattr(base, name):
+            members[name] = _sending(getattr(base, name), tell, sent)
+    return type(base.__name__, (base,), members)
+
+
+def _sending(method: Any, tell: _Tell, sent: _Sent) -> Any:
+    name = method.__name__
+
+    @functools.wraps(method)
+    def send(self: Any, *args: Any, **keywords: Any) -> Any:
+        query = args[0] if args else _named(keywords, _QUERY)
+        values = args[1] if len(args) > 1 else _named(keywords, _VALUES)
+        if name in ("copy_expert", "callproc"):
+            # What comes second is a file, or the arguments of the function.
+            values = None
+        if name == "callproc":
+            query = f"SELECT * FROM {query}()"
+        is_told = query is not None and tell(self, name, query, values)
+        result = method(self, *args, **keywords)
+        if is_told:
+            sent()
+        return result
+
+    return send
+
+
+def _named(keywords: dict[str, Any], names: tuple[str, ...]) -> Any:
+    return next((keywords[name] for name in names if name in keywords), None)

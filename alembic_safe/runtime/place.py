@@ -1,0 +1,27 @@
+"""Place: where the statements stand that the guard judges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from alembic_safe.phases import Phase
+
+
+@dataclass(frozen=True)
+class Place:
+    """An attempt of a revision.
+
+    Args:
+        revision: its identifier.
+        phase: None where it has none, as hand-written ones.
+        is_upgrade: a downgrade is told what is not safe, and never stopped.
+        lock_timeout: seconds.
+        state: gives a sentence about what is committed and what is not.
+    """
+
+    revision: str
+    phase: Phase | None
+    is_upgrade: bool
+    lock_timeout: float
+    state: Callable[[], str]

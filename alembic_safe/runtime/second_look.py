@@ -1,0 +1,217 @@
+"""The second look of the guard: the catalog, read in the middle of what somebody else is doing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from alembic_safe.postgres.effects import Effects, World
+from alembic_safe.postgres.effects.from_catalog import read_world
+from alembic_safe.postgres.effects.world import (
+    Column,
+    Constraint,
+    Index,
+    Relation,
+    Transaction,
+)
+from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.runtime.sessions import execute_sql
+
+log = logging.getLogger("alembic.safe")
+
+
+class TransactionState(Enum):
+    """In what state the server's side of a connection is, as the driver knows it."""
+
+    IDLE = "idle"
+    OPEN = "open"
+    FAILED = "failed"
+    """Everything is refused until it is rolled back."""
+    BUSY = "busy"
+    """A COPY or a pipeline is going on."""
+
+
+_OF_LIBPQ = (
+    TransactionState.IDLE,
+    TransactionState.BUSY,
+    TransactionState.OPEN,
+    TransactionState.FAILED,
+    TransactionState.BUSY,
+)
+"""By the number of PGTransactionStatusType (PostgreSQL documentation, 32.2 libpq)."""
+
+
+def transaction_state(connection: Connection) -> TransactionState:
+    """Return the state of a connection's transaction; nothing is sent."""
+    dbapi_connection = connection.connection.dbapi_connection
+    driver: Any = getattr(dbapi_connection, "driver_connection", dbapi_connection)
+    if hasattr(driver, "pgconn"):
+        if driver.pgconn.pipeline_status:
+            return TransactionState.BUSY
+        return _OF_LIBPQ[int(driver.pgconn.transaction_status)]
+    if hasattr(driver, "get_transaction_status"):
+        return _OF_LIBPQ[int(driver.get_transaction_status())]
+    is_open = driver.is_in_transaction() if hasattr(driver, "is_in_transaction") else True
+    return TransactionState.OPEN if is_open else TransactionState.IDLE
+
+
+@dataclass(frozen=True)
+class Before:
+    """What was known before a statement and no catalog tells.
+
+    Args:
+        batch: the batch of what this revision has created.
+        relations: the relations that were known, with what was born in them.
+        transaction: the open transaction with its locks.
+    """
+
+    batch: int
+    relations: Mapping[QualifiedName, Relation]
+    transaction: Transaction | None
+
+    @classmethod
+    def of(cls, world: World) -> Before:
+        """Return what a world knows now; it may change afterwards."""
+        block = world.transaction
+        if block is not None:
+            savepoints = [replace(savepoint, mark=0) for savepoint in block.savepoints]
+            block = replace(block, locks=dict(block.locks), mark=0, savepoints=savepoints)
+        return cls(world.batch, dict(world.relations), block)
+
+
+def look(connection: Connection, effects: Sequence[Effects], before: Before) -> World | None:
+    """Return the database before some statements, as the catalog has it.
+
+    The connection is as it was afterwards, transaction and locks included.
+
+    Args:
+        connection: the migration's connection.
+        effects: what the first look took the statements for.
+        before: what is known from the revision itself.
+
+    Returns:
+        None where the catalog cannot be read now.
+    """
+    try:
+        with _aside(connection) as reader:
+            world = read_world(reader, _names(effects))
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            connection.invalidate(error)
+            raise
+        log.debug("The catalog could not be read: %s", error)
+        return None
+    for name, known in before.relations.items():
+        found = world.find(name)
+        if found is not None:
+            world.relations[name] = _with_births(found, known, before.batch, world.batch)
+    world.transaction = before.transaction
+    return world
+
+
+_SAVEPOINT = "alembic_safe_guard"
+
+
+@contextmanager
+def _aside(connection: Connection) -> Iterator[Connection]:
+    """Give a second connection object over the same session, for queries that nobody notices.
+
+    SQLAlchemy's listeners do not hear of them, and what it knows of its transactions stays.
+    """
+    reader = Connection(connection.engine, connection.connection, _has_events=False)
+    if transaction_state(connection) is TransactionState.IDLE:
+        # What the reading begins, it ends.
+        yield reader
+        return
+    # Not the reader's own to end: for SQLAlchemy it begins, for the server nothing does.
+    reader.begin()
+    execute_sql(reader, f"SAVEPOINT {_SAVEPOINT}")
+    try:
+        yield reader
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            execute_sql(reader, f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
+            execute_sql(reader, f"RELEASE SAVEPOINT {_SAVEPOINT}")
+        raise
+    execute_sql(reader, f"RELEASE SAVEPOINT {_SAVEPOINT}")
+
+
+_Born = TypeVar("_Born", Column, Index, Constraint)
+
+
+def _with_births(found: Relation, known: Relation, batch: int, now: int) -> Relation:
+    """Return a relation of the catalog with what the revision is known to have created in it."""
+
+    def born(there: Mapping[str, _Born], remembered: Mapping[str, _Born]) -> Mapping[str, _Born]:
+        new = {name for name, part in remembered.items() if part.born == batch}
+        return {
+            name: replace(part, born=now) if name in new else part for name, part in there.items()
+        }
+
+    return replace(
+        found,
+        born=now if known.born == batch else found.born,
+        columns=born(found.columns, known.columns),
+        indexes=born(found.indexes, known.indexes),
+        constraints=born(found.constraints, known.constraints),
+    )
+
+
+_REACHING_MANY = frozenset(
+    {
+        "alter_table_move_all_stmt",
+        "call_stmt",
+        "cluster_stmt",
+        "create_schema_stmt",
+        "do_stmt",
+        "drop_owned_stmt",
+        "grant_stmt",
+        "reindex_stmt",
+        "vacuum_stmt",
+    }
+)
+"""Statements that may touch relations without naming them."""
+
+_MOST_NAMES = 500
+_LONGEST_NAME = 63
+
+
+def _names(effects: Sequence[Effects]) -> list[QualifiedName] | None:
+    """Return every name that the statements have, or None where all relations may matter.
+
+    Every text in the parse trees counts: one that is no relation's name finds nothing.
+    """
+    texts: dict[str, None] = {}
+    for each in effects:
+        if each.node is None or each.unknown or each.children:
+            return None
+        if each.node_name in _REACHING_MANY or _drops_a_schema(each):
+            return None
+        texts.update(dict.fromkeys(_texts_in(each.node)))
+    if len(texts) > _MOST_NAMES:
+        return None
+    return [QualifiedName(text) for text in texts if 0 < len(text.encode()) <= _LONGEST_NAME]
+
+
+def _drops_a_schema(effects: Effects) -> bool:
+    from postgast import pg_query_pb2 as grammar
+
+    if effects.node_name != "drop_stmt":
+        return False
+    return bool(effects.node.remove_type == grammar.OBJECT_SCHEMA)
+
+
+def _texts_in(node: Any) -> Iterator[str]:
+    for _field, value in node.ListFields():
+        for each in [value] if isinstance(value, str) or not hasattr(value, "__iter__") else value:
+            if isinstance(each, str):
+                yield each
+            elif hasattr(each, "ListFields"):
+                yield from _texts_in(each)
