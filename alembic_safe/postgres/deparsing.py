@@ -71,5 +71,6 @@ def _bare(root: Any) -> Any:
             if field.name.endswith(_PLACES):
                 message.ClearField(field.name)
             elif field.message_type is not None:
-                waiting += value if field.is_repeated else [value]
+                # The way to ask whether a field is repeated changed between protobuf releases.
+                waiting += [value] if hasattr(value, "ListFields") else value
     return copy

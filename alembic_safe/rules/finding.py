@@ -31,11 +31,13 @@ class Fix:
         sql: the same in plain SQL, one statement a line, to be run outside of a transaction, so
             that each commits by itself; `-- ` comments say what has to be repeated or awaited.
         phase: of the revision into which it belongs; None where the one it is in will do.
+        is_addition: whether it comes after the statement, and not in its place.
     """
 
     operations: str = ""
     sql: str = ""
     phase: Phase | None = None
+    is_addition: bool = False
 
 
 @dataclass(frozen=True)

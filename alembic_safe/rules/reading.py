@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from alembic_safe.postgres.effects import Effects, World
+from alembic_safe.postgres.effects.handlers.trees import messages
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
+
+SERIAL_TYPES = frozenset({"serial", "serial2", "serial4", "serial8", "smallserial", "bigserial"})
 
 _KILO = 1024
 
@@ -111,6 +114,32 @@ def type_name(column: Any) -> str:
 def strings(nodes: Any) -> list[str]:
     """Return the values of a list of `String` nodes."""
     return [node.string.sval for node in nodes]
+
+
+def column_reference(node: Any) -> str | None:
+    """Return the column that an expression is; None where it is anything else."""
+    if node.WhichOneof("node") != "column_ref" or not node.column_ref.fields:
+        return None
+    last = node.column_ref.fields[-1]
+    return str(last.string.sval) if last.WhichOneof("node") == "string" else None
+
+
+def has_columns(node: Any) -> bool:
+    """Return whether an expression refers to a column, or has a query in it."""
+    return any(type(each).__name__ in ("ColumnRef", "SubLink") for each in messages(node))
+
+
+def has_calls(node: Any) -> bool:
+    """Return whether an expression calls a function."""
+    return any(type(each).__name__ in ("FuncCall", "SubLink") for each in messages(node))
+
+
+def has_limit(node: Any) -> bool:
+    """Return whether an expression has a query with LIMIT in it."""
+    return any(
+        type(each).__name__ == "SelectStmt" and each.limit_count.WhichOneof("node")
+        for each in messages(node)
+    )
 
 
 def words(names: Iterator[str] | list[str] | tuple[str, ...]) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from alembic_safe.phases import Phase
-from alembic_safe.postgres.identifiers import QualifiedName, quote, readable
+from alembic_safe.postgres.effects import Change, Effects
+from alembic_safe.postgres.effects.world import Relation
+from alembic_safe.postgres.identifiers import QualifiedName, readable
 from alembic_safe.python_source import call_source
 from alembic_safe.rules.finding import Fix, Surroundings
 
@@ -69,6 +72,7 @@ def fix(
     surroundings: Surroundings,
     *,
     phase: Phase | None = None,
+    is_addition: bool = False,
 ) -> Fix:
     """Return a fix.
 
@@ -77,15 +81,11 @@ def fix(
         sql: statements without semicolons, and comments.
         surroundings: of the statement that is fixed.
         phase: of the revision into which the fix belongs, if the one it is in will not do.
+        is_addition: whether it comes after the statement, and not in its place.
     """
     body = operations if isinstance(operations, str) else "\n".join(operations)
     other = phase if phase is not surroundings.phase else None
-    return Fix(body, sql_script(sql, surroundings), other)
-
-
-def table_arguments(table: QualifiedName) -> dict[str, str | None]:
-    """Return the keyword by which operations take a table's schema."""
-    return {"schema": table.schema}
+    return Fix(body, sql_script(sql, surroundings), other, is_addition)
 
 
 def sql_name(name: QualifiedName) -> str:
@@ -94,14 +94,51 @@ def sql_name(name: QualifiedName) -> str:
     return f"{schema}{readable(name.name)}"
 
 
-__all__ = [
-    "call",
-    "execute",
-    "fix",
-    "one_by_one",
-    "quote",
-    "readable",
-    "sql_name",
-    "sql_script",
-    "table_arguments",
-]
+def phase_of(effects: Effects, surroundings: Surroundings) -> Phase | None:
+    """Return the phase that a fix belongs into: what refuses writes waits for the old release."""
+    tightens = any(change.change is Change.TIGHTENED for change in effects.changes)
+    return Phase.CONTRACT if tightens and surroundings.old_release_runs else None
+
+
+def name_of_new(effects: Effects, relation: Relation | None, kind: str) -> str:
+    """Return the name that the server chose for the one new constraint of a kind; empty where
+    it is not known."""
+    if relation is None:
+        return ""
+    before = effects.before.get(relation.name)
+    known = before.constraints if before is not None else {}
+    letter = {"CHECK": "c", "FOREIGN": "f", "UNIQUE": "u", "PRIMARY": "p"}.get(kind)
+    new = [
+        name
+        for name, constraint in relation.constraints.items()
+        if constraint.type == letter and name not in known
+    ]
+    return new[0] if len(new) == 1 and relation.complete else ""
+
+
+def deferrable(constraint: Any) -> str:
+    if not constraint.deferrable:
+        return ""
+    return "DEFERRABLE INITIALLY DEFERRED" if constraint.initdeferred else "DEFERRABLE"
+
+
+def copy_of(message: Any) -> Any:
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
+
+
+def exact(build: Callable[[Effects, Surroundings], Fix | None]) -> _Build:
+    """Make a function give None for what cannot be written as SQL that means the same."""
+
+    @functools.wraps(build)
+    def built(effects: Effects, surroundings: Surroundings) -> Fix | None:
+        try:
+            return build(effects, surroundings)
+        except ValueError:
+            return None
+
+    return built
+
+
+_Build = Callable[[Effects, Surroundings], Fix | None]

@@ -1,0 +1,436 @@
+"""Locks: work in proportion to a table while reads or writes of a table wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from alembic_safe.postgres.effects import Effects
+from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings
+from alembic_safe.rules.fixes import columns, constraints, indexes, not_null, partitions
+from alembic_safe.rules.reading import (
+    SERIAL_TYPES,
+    added_columns,
+    blocked_tables,
+    column_constraint,
+    constraint_type,
+    new_constraints,
+    shown,
+    subcommands,
+    table_of,
+    type_name,
+    unless,
+    words,
+    written,
+)
+
+
+def index_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """An index is built while writes to its table wait.
+
+    `CREATE INDEX` takes SHARE and keeps it until the index is built, and until the end of the
+    transaction. `CREATE INDEX CONCURRENTLY` takes SHARE UPDATE EXCLUSIVE, which blocks neither
+    reads nor writes. Indexes on tables that the same revision creates are not reported.
+    """
+    if effects.node_name != "index_stmt" or effects.node.concurrent or not effects.index_builds:
+        return
+    world = surroundings.world
+    name = effects.node.idxname
+    yield Finding(
+        "index-not-concurrent",
+        Severity.ERROR,
+        f"blocks {blocked_tables(effects, world)} while {f'index {name}' if name else 'the index'}"
+        f" is built{unless(effects)}",
+        table_of(effects, world),
+        indexes.index_concurrently(effects, surroundings),
+    )
+
+
+def set_not_null_scan(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """A column becomes NOT NULL, and all rows are read while nobody can use the table.
+
+    `SET NOT NULL` takes ACCESS EXCLUSIVE and reads the whole table, unless a valid CHECK that was
+    committed before proves that there is no NULL. `op.set_not_null` makes that proof, or on
+    PostgreSQL 18 adds the NOT NULL as NOT VALID and validates it: rows are read and written
+    meanwhile.
+    """
+    names = [each.name for each in subcommands(effects) if each.kind == "SetNotNull"]
+    if not names or not effects.scans or not effects.blocking:
+        return
+    world = surroundings.world
+    yield Finding(
+        "set-not-null-scan",
+        Severity.ERROR,
+        f"blocks {blocked_tables(effects, world)} while all rows are searched for a NULL in"
+        f" {words(names)}{unless(effects)}",
+        table_of(effects, world),
+        not_null.set_not_null(effects, surroundings),
+    )
+
+
+def add_constraint_validated(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """A CHECK, foreign key or NOT NULL is added, and all rows are checked under its lock.
+
+    A CHECK takes ACCESS EXCLUSIVE, a foreign key SHARE ROW EXCLUSIVE on both tables, and both are
+    kept while the rows are read. Add it `NOT VALID`, which holds for new rows at once, commit,
+    and validate it: `VALIDATE CONSTRAINT` takes SHARE UPDATE EXCLUSIVE.
+    """
+    if not effects.scans or not effects.blocking:
+        return
+    checked = [
+        constraint
+        for constraint in new_constraints(effects)
+        if constraint_type(constraint) in _CHECKED and not constraint.skip_validation
+    ]
+    checked += [
+        found
+        for column in added_columns(effects)
+        for kind in ("CHECK", "FOREIGN")
+        if (found := column_constraint(column, kind)) is not None
+    ]
+    if checked:
+        world = surroundings.world
+        names = words([_CHECKED[constraint_type(each)] + _named(each.conname) for each in checked])
+        yield Finding(
+            "add-constraint-validated",
+            Severity.ERROR,
+            f"blocks {blocked_tables(effects, world)} while all rows are checked against"
+            f" {names}{unless(effects)}",
+            table_of(effects, world),
+            constraints.constraint_not_valid(effects, surroundings),
+        )
+
+
+_CHECKED = {"CHECK": "the check", "FOREIGN": "the foreign key", "NOTNULL": "the NOT NULL"}
+
+
+def _named(name: str) -> str:
+    return f" {name}" if name else ""
+
+
+def constraint_builds_index(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """A unique constraint or primary key builds its index while nobody can use the table.
+
+    It takes ACCESS EXCLUSIVE, which blocks reads as well. Build a unique index concurrently, then
+    make it the constraint with `USING INDEX`, which takes an instant. The columns of a primary key
+    have to be NOT NULL before, or all rows are read once more.
+    """
+    if not effects.index_builds:
+        return
+    names = {constraint_type(each): each.conname for each in new_constraints(effects)}
+    for column in added_columns(effects):
+        for kind in _BUILT:
+            if column_constraint(column, kind) is not None:
+                names[kind] = ""
+    built = [_BUILT[kind] + _named(name) for kind, name in names.items() if kind in _BUILT]
+    if built:
+        world = surroundings.world
+        yield Finding(
+            "constraint-builds-index",
+            Severity.ERROR,
+            f"blocks {blocked_tables(effects, world)} while the index of {words(built)} is"
+            f" built{unless(effects)}",
+            table_of(effects, world),
+            indexes.constraint_using_index(effects, surroundings),
+        )
+
+
+_BUILT = {"UNIQUE": "the unique constraint", "PRIMARY": "the primary key"}
+
+
+def primary_key_scan(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """A primary key takes a ready index, and all rows are still read under its lock.
+
+    Its columns become NOT NULL. Where they are not already, all rows are searched for a NULL under
+    ACCESS EXCLUSIVE. Make the columns NOT NULL first, with `op.set_not_null`.
+    """
+    if not effects.scans or not effects.blocking:
+        return
+    for constraint in new_constraints(effects):
+        if constraint_type(constraint) == "PRIMARY" and constraint.indexname:
+            world = surroundings.world
+            yield Finding(
+                "primary-key-scan",
+                Severity.ERROR,
+                f"blocks {blocked_tables(effects, world)} while all rows are searched for a NULL in"
+                f" the columns of {constraint.indexname}{unless(effects)}",
+                table_of(effects, world),
+                not_null.primary_key_of_not_null(effects, surroundings),
+            )
+
+
+def exclusion_constraint(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """An exclusion constraint builds its index while nobody can use the table.
+
+    PostgreSQL has no other way to add one to a table that has rows: it takes ACCESS EXCLUSIVE and
+    cannot use an index that is there. Add it while the table is small or unused, or to a new table
+    that takes the place of this one.
+    """
+    if not effects.index_builds:
+        return
+    for constraint in new_constraints(effects):
+        if constraint_type(constraint) == "EXCLUSION":
+            world = surroundings.world
+            yield Finding(
+                "exclusion-constraint",
+                Severity.ERROR,
+                f"blocks {blocked_tables(effects, world)} while the index of the exclusion"
+                f" constraint{_named(constraint.conname)} is built{unless(effects)}",
+                table_of(effects, world),
+                advice="PostgreSQL has no online form: add it while nobody uses the table, or to a"
+                " new table that takes its place",
+            )
+
+
+def table_rewrite(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """Every row of a table is written again while nobody can use it.
+
+    What does so under ACCESS EXCLUSIVE: a new column with a volatile default (`random()`,
+    `gen_random_uuid()`), `serial`, an identity, a stored generated column, a domain with a
+    constraint; `SET UNLOGGED` and `SET LOGGED`, another tablespace or access method. A constant or
+    `now()` as default does not. Add the column without the default, set the default for new rows,
+    and fill the old ones in batches.
+    """
+    kinds = {each.kind for each in subcommands(effects)}
+    if not kinds or not effects.rewrites or "AlterColumnType" in kinds:
+        return
+    world = surroundings.world
+    reasons = [reason for reason in map(_why_rewritten, added_columns(effects)) if reason]
+    reasons += [reason for kind, reason in _REWRITING.items() if kind in kinds]
+    why = f": {words(reasons)}" if reasons else ""
+    yield Finding(
+        "table-rewrite",
+        Severity.ERROR,
+        f"blocks {blocked_tables(effects, world)} while all rows of"
+        f" {words([str(written(name, world)) for name in effects.rewrites])} are written"
+        f" again{why}{unless(effects)}",
+        table_of(effects, world),
+        columns.column_in_steps(effects, surroundings),
+    )
+
+
+def _why_rewritten(column: object) -> str:
+    name = getattr(column, "colname", "")
+    if type_name(column) in SERIAL_TYPES:
+        return f"{name} is {type_name(column)}, and each row gets a number"
+    if column_constraint(column, "IDENTITY") is not None:
+        return f"{name} is an identity, and each row gets a number"
+    if column_constraint(column, "GENERATED") is not None:
+        return f"{name} is computed for each row"
+    if column_constraint(column, "DEFAULT") is not None:
+        return f"the default of {name} may be another for each row"
+    return ""
+
+
+_REWRITING = {
+    "SetUnLogged": "the table becomes unlogged",
+    "SetLogged": "the table becomes logged",
+    "SetTableSpace": "the table moves to another tablespace",
+    "SetAccessMethod": "the table gets another access method",
+    "SetExpression": "a generated column is computed again",
+}
+
+
+def column_type_change(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """A column's type changes, and rows are written, read or indexed again meanwhile.
+
+    Most changes write every row again under ACCESS EXCLUSIVE. Others only read all rows, because a
+    CHECK uses the column, or build its indexes again. What is free (a longer `varchar`, `varchar`
+    to `text`, a `numeric` with more digits before the point) is not reported. The way that blocks
+    nobody is a new column of the new type, kept equal by triggers, filled in batches, and put in
+    the place of the old one.
+    """
+    names = [each.name for each in subcommands(effects) if each.kind == "AlterColumnType"]
+    if not names or not effects.works or not effects.blocking:
+        return
+    if effects.rewrites:
+        work = "all rows are written again"
+    elif effects.scans:
+        work = "all rows are read"
+    else:
+        rebuilt = [each.name for each in effects.index_rebuilds if each.name]
+        work = f"{words(rebuilt)} is built again" if rebuilt else "its indexes are built again"
+    world = surroundings.world
+    yield Finding(
+        "column-type-change",
+        Severity.ERROR,
+        f"blocks {blocked_tables(effects, world)} while {work} for the new type of"
+        f" {words(names)}{unless(effects)}",
+        table_of(effects, world),
+        advice="add a column of the new type, keep the two equal with a trigger, fill it in"
+        " batches, and swap them once everything uses the new one",
+    )
+
+
+def attach_partition_scan(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """A table becomes a partition, and its rows are read or indexed while nobody can use it.
+
+    Every row is checked against the partition's bounds, and missing indexes are built, under
+    ACCESS EXCLUSIVE on the new partition; the rows of a default partition are checked as well. A
+    valid CHECK that says the same as the bounds (with IS NOT NULL), and the indexes of the parent,
+    made before, leave nothing to do.
+    """
+    kinds = {each.kind for each in subcommands(effects)}
+    if "AttachPartition" not in kinds or not effects.works or not effects.blocking:
+        return
+    world = surroundings.world
+    read = [str(written(name, world)) for name in effects.scans]
+    work = f"all rows of {words(read)} are checked" if read else "its indexes are built"
+    yield Finding(
+        "attach-partition-scan",
+        Severity.ERROR,
+        f"blocks {blocked_tables(effects, world)} while {work}{unless(effects)}",
+        table_of(effects, world),
+        advice="before, give the table a CHECK that says what the bounds say, NOT VALID, validate"
+        " it, and build the parent's indexes on it concurrently; a default partition needs a CHECK"
+        " that says the opposite",
+    )
+
+
+def partition_created_in_place(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """A partition is created as such, which locks its parent against everything.
+
+    `CREATE TABLE ... PARTITION OF` takes ACCESS EXCLUSIVE on the parent. A table that is made like
+    it and then attached takes SHARE UPDATE EXCLUSIVE on the parent, which blocks nobody. Where
+    there is a default partition, its rows are read either way, unless a CHECK proves that none
+    belongs into the new one.
+    """
+    if effects.node_name != "create_stmt" or not effects.node.HasField("partbound"):
+        return
+    world = surroundings.world
+    read = [str(written(name, world)) for name in effects.scans]
+    how_long = f"while all rows of {words(read)} are read" if read else "for an instant, and before"
+    wait = "" if read else " that for as long as other queries on it last"
+    for parent in [name for name, mode in effects.locks.items() if mode.blocks_reads_or_writes][:1]:
+        yield Finding(
+            "partition-created-in-place",
+            Severity.ERROR if read else Severity.WARNING,
+            f"blocks {blocked_tables(effects, world)} {how_long}{wait}",
+            parent,
+            partitions.created_and_attached(effects, surroundings),
+        )
+
+
+def reindex_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """An index is built again while writes, and queries that want to use it, wait.
+
+    `REINDEX` takes SHARE on the table and ACCESS EXCLUSIVE on each index, for which every query on
+    the table waits when it is planned. `REINDEX ... CONCURRENTLY` blocks neither.
+    """
+    if effects.node_name != "reindex_stmt":
+        return
+    built = [each.table for each in effects.index_rebuilds if not each.concurrently]
+    if built:
+        names = words([shown(table, surroundings.world) for table in dict.fromkeys(built)])
+        yield Finding(
+            "reindex-not-concurrent",
+            Severity.ERROR,
+            f"blocks every write to {names}, and every query that is planned meanwhile, until the"
+            " index is built again",
+            built[0],
+            indexes.reindex_concurrently(effects, surroundings),
+        )
+
+
+def vacuum_full(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """A table is written anew to make it smaller or to sort it, while nobody can use it.
+
+    `VACUUM FULL` and `CLUSTER` take ACCESS EXCLUSIVE for as long as all rows are written again. A
+    plain `VACUUM` makes the space usable again and blocks nobody; to give it back to the system
+    there are extensions, `pg_repack` and `pg_squeeze`. This is no work for a migration.
+    """
+    if effects.node_name in ("vacuum_stmt", "cluster_stmt") and effects.rewrites:
+        yield Finding(
+            "vacuum-full",
+            Severity.ERROR,
+            f"blocks {blocked_tables(effects, surroundings.world)} while all rows are written"
+            " again",
+            effects.rewrites[0],
+            advice="VACUUM makes the space usable again and blocks nobody; pg_repack and pg_squeeze"
+            " give it back while the table is in use",
+        )
+
+
+def refresh_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """A materialized view is computed again while nobody can read it.
+
+    `REFRESH MATERIALIZED VIEW` takes ACCESS EXCLUSIVE on the view until its query has run. With
+    CONCURRENTLY reads go on; that needs a unique index on columns of the view, for all rows.
+    """
+    if effects.node_name == "refresh_mat_view_stmt" and effects.rewrites:
+        yield Finding(
+            "refresh-not-concurrent",
+            Severity.ERROR,
+            f"blocks {blocked_tables(effects, surroundings.world)} while its query runs",
+            effects.rewrites[0],
+            indexes.refresh_concurrently(effects, surroundings),
+            advice="refresh it CONCURRENTLY, for which it needs a unique index on columns, without"
+            " WHERE",
+        )
+
+
+def domain_constraint(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """A domain gets a constraint, and every table that has a column of it is read.
+
+    Writes to all these tables wait meanwhile (SHARE), also while a constraint that was added NOT
+    VALID is validated. NOT VALID alone holds for new values and reads nothing; a CHECK on each
+    column can be validated while its table is written to.
+    """
+    if effects.node_name == "alter_domain_stmt" and effects.scans and effects.blocking:
+        yield Finding(
+            "domain-constraint",
+            Severity.ERROR,
+            f"blocks {blocked_tables(effects, surroundings.world)} while all rows are checked",
+            effects.scans[0],
+            advice="add it NOT VALID, which holds for new values, and do not validate it; or give"
+            " each table a CHECK, NOT VALID, and validate that",
+        )
+
+
+def work_while_locked(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """A statement reads or builds in proportion to a table while reads or writes wait.
+
+    Either by its own lock, in one of the rarer ways that have no rule of their own, or because
+    an earlier statement of the transaction keeps one: VALIDATE CONSTRAINT after the statement that
+    added it, anything that reads a table after ALTER TABLE. Commit in between: put the work into a
+    revision of its own.
+    """
+    if not effects.works or not effects.blocking or effects.node_name == "truncate_stmt":
+        return
+    if any(True for rule in _UNDER_ITS_OWN_LOCK for _finding in rule(effects, surroundings)):
+        return
+    world = surroundings.world
+    built = [each.table for each in (*effects.index_builds, *effects.index_rebuilds)]
+    worked = dict.fromkeys([*effects.rewrites, *effects.scans, *built])
+    is_own = any(mode.blocks_reads_or_writes for mode in effects.locks.values())
+    kept = "" if is_own else ", by locks that earlier statements of the transaction keep"
+    yield Finding(
+        "work-while-locked",
+        Severity.ERROR,
+        f"blocks {blocked_tables(effects, world)} while all of"
+        f" {words([str(written(name, world)) for name in worked])} is read or built"
+        f"{kept}{unless(effects)}",
+        next(iter(effects.blocking)),
+        advice=""
+        if is_own
+        else "put it into a revision of its own, so that what it follows is committed before",
+    )
+
+
+_UNDER_ITS_OWN_LOCK: tuple[Callable[[Effects, Surroundings], Iterator[Finding]], ...] = (
+    index_not_concurrent,
+    set_not_null_scan,
+    add_constraint_validated,
+    constraint_builds_index,
+    primary_key_scan,
+    exclusion_constraint,
+    table_rewrite,
+    column_type_change,
+    attach_partition_scan,
+    partition_created_in_place,
+    reindex_not_concurrent,
+    vacuum_full,
+    refresh_not_concurrent,
+    domain_constraint,
+)
+
+LOCKING: tuple[Rule, ...] = (*_UNDER_ITS_OWN_LOCK, work_while_locked)

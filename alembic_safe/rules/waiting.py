@@ -1,0 +1,148 @@
+"""Locks that last an instant, and are waited for: whoever comes later waits behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from alembic_safe.postgres.effects import Effects
+from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings
+from alembic_safe.rules.fixes import indexes
+from alembic_safe.rules.fixes.writing import fix
+from alembic_safe.rules.reading import blocked_tables, shown, subcommands, table_of, words
+
+_CONCURRENT_DETACH = 14
+"""The first version with `DETACH PARTITION ... CONCURRENTLY`."""
+
+
+def drop_index_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """An index is dropped under a lock that stops everything on its table.
+
+    `DROP INDEX` takes ACCESS EXCLUSIVE on the table, for an instant: but first it waits for every
+    query that reads it, and whatever comes later waits behind it. `DROP INDEX CONCURRENTLY` waits
+    without blocking. The index of a partitioned table has no such form and is not reported.
+    """
+    from postgast import pg_query_pb2 as grammar
+
+    node = effects.node
+    if effects.node_name != "drop_stmt" or node.remove_type != grammar.OBJECT_INDEX:
+        return
+    world = surroundings.world
+    locked = [name for name, mode in effects.locks.items() if mode.blocks_reads_or_writes]
+    tables = [name for name in locked if name in effects.before or world.find(name) is not None]
+    known = [effects.before.get(name) or world.find(name) for name in tables]
+    if not locked or any(relation is not None and relation.is_partitioned for relation in known):
+        return
+    names = words([shown(name, world) for name in tables or locked])
+    yield Finding(
+        "drop-index-not-concurrent",
+        Severity.WARNING,
+        f"waits for every query on {names}, and whatever comes after waits behind it",
+        (tables or locked)[0],
+        indexes.drop_index_concurrently(effects, surroundings),
+    )
+
+
+def detach_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """A partition is detached under a lock that stops everything on the partitioned table.
+
+    `DETACH PARTITION` takes ACCESS EXCLUSIVE on both for an instant, after all queries on the
+    partitioned table have ended. `DETACH PARTITION ... CONCURRENTLY` (PostgreSQL 14) takes SHARE
+    UPDATE EXCLUSIVE on the partitioned table; it cannot run in a transaction, nor where there is a
+    default partition.
+    """
+    world = surroundings.world
+    if world.version < _CONCURRENT_DETACH:
+        return
+    for subcommand in subcommands(effects):
+        if subcommand.kind != "DetachPartition" or subcommand.definition.concurrent:
+            continue
+        parent = table_of(effects, world)
+        has_default = any(each.is_default_partition for each in world.family(parent))
+        if parent in effects.blocking and not has_default:
+            yield Finding(
+                "detach-not-concurrent",
+                Severity.WARNING,
+                f"waits for every query on {shown(parent, world)}, and whatever comes after waits"
+                " behind it",
+                parent,
+                advice="outside of a transaction use"
+                " ALTER TABLE ... DETACH PARTITION ... CONCURRENTLY",
+            )
+
+
+def several_tables_locked(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """A transaction that locks one table waits for the lock on another.
+
+    Until it gets it, reads or writes of the first wait; and with anybody who takes the two in the
+    other order it ends in a deadlock. A revision should lock one table that is in use. New tables
+    do not count.
+    """
+    world = surroundings.world
+    held = [name for name, mode in effects.held.items() if mode.blocks_reads_or_writes]
+    known = {member.name for name in held for member in world.family(name)} | set(held)
+    more = [
+        name
+        for name, mode in effects.locks.items()
+        if mode.blocks_reads_or_writes
+        and world.index_tables.get(name, name) not in known
+        and not {member.name for member in world.family(name)} & known
+    ]
+    if held and more:
+        yield Finding(
+            "several-tables-locked",
+            Severity.WARNING,
+            f"while it waits for {words([shown(name, world) for name in more])}, reads or writes of"
+            f" {words([shown(name, world) for name in held])} wait too",
+            more[0],
+            advice="put it into a revision of its own",
+        )
+
+
+def lock_table(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """A table is locked by hand, until the transaction ends.
+
+    `LOCK TABLE` without a mode is ACCESS EXCLUSIVE. Statements take the locks that they need by
+    themselves; a lock by hand lasts for as long as everything that follows.
+    """
+    tables = [name for name, mode in effects.locks.items() if mode.blocks_reads_or_writes]
+    if effects.node_name == "lock_stmt" and tables:
+        yield Finding(
+            "lock-table",
+            Severity.WARNING,
+            f"blocks {blocked_tables(effects, surroundings.world)} until the transaction ends",
+            tables[0],
+        )
+
+
+def lock_timeout_missing(
+    seen: Sequence[Effects], surroundings: Surroundings
+) -> Iterator[tuple[Effects, Finding]]:
+    """A lock is waited for without limit, and everybody else waits behind it.
+
+    A lock request that waits for a long query makes every later query on the table wait too. With
+    a `lock_timeout` it gives up and can be tried again. `alembic_safe.run_migrations` sets one and
+    tries again by itself; only revisions that are run without it are reported, once each.
+    """
+    if surroundings.has_runner:
+        return
+    for effects in seen:
+        tables = [name for name, mode in effects.locks.items() if mode.blocks_reads_or_writes]
+        if tables and not effects.lock_timeout:
+            names = words([shown(name, surroundings.world) for name in tables])
+            finding = Finding(
+                "lock-timeout-missing",
+                Severity.WARNING,
+                f"may wait for {names} without limit, and reads and writes wait behind it",
+                tables[0],
+                fix("", [effects.sql], surroundings),
+            )
+            yield effects, finding
+            return
+
+
+WAITING: tuple[Rule, ...] = (
+    drop_index_not_concurrent,
+    detach_not_concurrent,
+    several_tables_locked,
+    lock_table,
+)
