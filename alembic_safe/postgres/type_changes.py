@@ -42,9 +42,18 @@ class TypeChange:
 _FREE = TypeChange(rewrites=False)
 
 _OID_ALIASES = (
-    "regclass regcollation regconfig regdictionary regnamespace regoper regoperator regproc"
-    " regprocedure regrole regtype"
-).split()
+    "regclass",
+    "regcollation",
+    "regconfig",
+    "regdictionary",
+    "regnamespace",
+    "regoper",
+    "regoperator",
+    "regproc",
+    "regprocedure",
+    "regrole",
+    "regtype",
+)
 
 _SAME_BYTES = frozenset(
     {
@@ -117,10 +126,12 @@ _STRINGS = frozenset({"text", "varchar", "bpchar", "name"})
 
 _SECONDS = frozenset({"time", "timetz", "timestamp", "timestamptz"})
 
-_UTC = frozenset(
-    "utc gmt ucz uct zulu universal greenwich gmt0 gmt+0 gmt-0 etc/utc etc/gmt etc/uct etc/zulu"
-    " etc/universal etc/greenwich etc/gmt0 etc/gmt+0 etc/gmt-0 0 +00 +00:00 00:00".split()
-)
+_UTC_NAMES = """
+    0 +00 +00:00 00:00 gmt gmt0 gmt+0 gmt-0 greenwich uct universal utc zulu
+    etc/gmt etc/gmt0 etc/gmt+0 etc/gmt-0 etc/greenwich etc/uct etc/universal etc/utc etc/zulu
+"""
+
+_UTC = frozenset(_UTC_NAMES.split())
 """Time zones in which `timestamp` and `timestamptz` have the same bytes."""
 
 
@@ -231,14 +242,14 @@ def _array_change(
 def _time_zone_change(source: TypeName, target: TypeName, world: World) -> TypeChange:
     zone = world.settings.get("timezone")
     if zone is not None and zone.strip("'\"").lower() in _UTC:
-        return _length_change(TypeName(target.name), target, is_exact=not source.modifiers)
+        return _length_change(TypeName(target.name), target)
     reason = "timestamp and timestamptz differ by the session's time zone"
     if zone is None:
         return TypeChange(True, reason, assumed="the session's time zone is not UTC")
     return TypeChange(True, f"{reason}, {zone}")
 
 
-def _length_change(old: TypeName, new: TypeName, *, is_exact: bool = True) -> TypeChange:
+def _length_change(old: TypeName, new: TypeName) -> TypeChange:
     """Return what new modifiers of the same type cost."""
     if old.modifiers == new.modifiers or not new.modifiers:
         return _FREE
