@@ -18,6 +18,7 @@ from alembic_safe.postgres.locks import LockMode
 from alembic_safe.rehearsal.server import ScratchServer
 from oracle.held import locks_while_running
 from oracle.statements import FIXTURE, Case
+from oracle.undo import fingerprint, take_back
 
 _MODES = {mode.pg_locks_name: mode for mode in LockMode}
 
@@ -100,14 +101,24 @@ class Room:
     Args:
         name: of the database.
         session: the connection that will run the case.
+        committed: what was committed since it was copied.
         rows: of each table and materialized view, by oid.
         start: the relations at the beginning, by oid.
     """
 
     name: str
     session: psycopg.Connection[Any]
-    rows: dict[int, int]
-    start: dict[int, _Relation]
+    committed: list[str] = field(default_factory=list)
+    rows: dict[int, int] = field(default_factory=dict)
+    start: dict[int, _Relation] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.look()
+
+    def look(self) -> None:
+        """Note how it is at the beginning of a case."""
+        self.start = _relations(self.session)
+        self.rows = _count_rows(self.session, self.start.values())
 
 
 class Laboratory:
@@ -121,18 +132,21 @@ class Laboratory:
         self.version = server.version
         self._template = f"oracle_{os.getpid()}_{uuid.uuid4().hex[:8]}"
         self._numbers = itertools.count()
-        self._rooms: dict[str, Room] = {}
+        self._untouched = ""
+        self._room: Room | None = None
 
     def __enter__(self) -> Laboratory:
         self._make_what_all_databases_share()
         self.server.create_database(self._template)
         self.server.execute(FIXTURE, database=self._template)
         self.server.execute("analyze", database=self._template)
+        with self.server.connect(self._template) as session:
+            self._untouched = fingerprint(session)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for room in self._rooms.values():
-            self._close(room)
+        if self._room is not None:
+            self._close(self._room)
         self.server.drop_database(self._template)
 
     def _make_what_all_databases_share(self) -> None:
@@ -150,25 +164,44 @@ class Laboratory:
                         connection.execute(statement.encode())
 
     def room(self, case: Case) -> Room:
-        """Return a database in which `case` is about to begin; cases of the same beginning share
-        it, as long as they are rolled back."""
-        if case.alone:
-            return self._open(case.before)
-        if case.before not in self._rooms:
-            for before in [before for before in self._rooms if before]:
-                self._close(self._rooms.pop(before))
-            self._rooms[case.before] = self._open(case.before)
-        return self._rooms[case.before]
+        """Return a database in which `case` is about to begin: that of the case before, as far as
+        what it committed can be undone."""
+        room, self._room = self._room, None
+        committed = Case("", "", case.before).statements
+        if room is not None and room.committed != committed and not self._tidied(room):
+            self._close(room)
+            room = None
+        if room is None:
+            room = self._open()
+        if room.committed != committed:
+            room.committed = committed
+            try:
+                for statement in committed:
+                    room.session.execute(statement.encode())
+            except psycopg.Error:
+                self._close(room)
+                raise
+            room.look()
+        self._room = room
+        return room
 
-    def _open(self, before: str) -> Room:
+    def _tidied(self, room: Room) -> bool:
+        """Undo what was committed. Return whether the database is then as it was."""
+        if room.committed:
+            try:
+                take_back(room.session, room.committed)
+            except psycopg.Error:
+                return False
+            room.committed = []
+            if fingerprint(room.session) != self._untouched:
+                return False
+            room.look()
+        return True
+
+    def _open(self) -> Room:
         name = f"{self._template}_{next(self._numbers)}"
-        fast = " strategy file_copy" if self.version >= 15 else ""
-        self.server.execute(f"create database {name} template {self._template}{fast}")
-        session = self._connect(name)
-        for statement in Case("", "", before).statements:
-            session.execute(statement.encode())
-        start = _relations(session)
-        return Room(name, session, _count_rows(session, start.values()), start)
+        self.server.execute(f"create database {name} template {self._template}")
+        return Room(name, self._connect(name))
 
     def _connect(self, name: str) -> psycopg.Connection[Any]:
         session = self.server.connect(name)
@@ -201,13 +234,13 @@ class Laboratory:
     def _truth_alone(self, case: Case, held: str) -> list[Truth]:
         room = self.room(case)
         truths: list[Truth] = []
-        try:
-            for statement in case.statements:
-                truths.append(self._one_alone(room, statement, held))
-                if truths[-1].error is not None:
-                    break
-        finally:
-            self._close(room)
+        for statement in case.statements:
+            truths.append(self._one_alone(room, statement, held))
+            if truths[-1].error is not None:
+                break
+            room.committed = [*room.committed, statement]
+        room.session.execute("rollback")
+        room.session.execute("discard all")
         return truths
 
     def _one_alone(self, room: Room, statement: str, held: str) -> Truth:
@@ -242,7 +275,7 @@ class Laboratory:
 
 def _run(room: Room, statements: list[str]) -> list[Truth]:
     """Run statements in the open transaction block, up to the one that fails."""
-    truths = []
+    truths: list[Truth] = []
     before = _relations(room.session)
     for statement in statements:
         try:

@@ -149,3 +149,95 @@ alter table orders add column c1 int default 1, add column c2 float8 default ran
 
 -- [addcol_then_default] the usual safe form of a volatile default
 alter table orders add column c float8, alter column c set default random();
+
+-- [addcol_many_constants]
+alter table orders add column a int default 1, add column b text default 'x' not null,
+    add column d numeric(10,2) not null default 0;
+
+-- [addcol_with_drop_and_default]
+alter table orders add column c int default 1, drop column note,
+    alter column qty set default 3;
+
+-- [addcol_nn_no_default_on_empty]
+alter table empty_table add column c int not null;
+
+-- [addcol_volatile_on_empty]
+alter table empty_table add column c float8 default random();
+
+-- [addcol_only_of_inherited] the table has a child
+alter table only base add column c int;
+
+-- [addcol_to_inherited]
+alter table base add column c float8 default random();
+
+-- [addcol_to_child]
+alter table derived add column c int default 5;
+
+-- [addcol_deep_partitions]
+alter table deep add column c int default 5;
+
+-- [addcol_to_partition]
+alter table pt1 add column c int;
+
+-- [addcol_only_partitioned]
+alter table only pt add column c int;
+
+-- [addcol_unlogged]
+alter table unl add column c bigserial;
+
+-- [addcol_identity_always]
+alter table unl add column c int generated always as identity (start with 5);
+
+-- [addcol_dom_over_dom] a domain over a domain with a check
+alter table orders add column c dom_over_chk;
+
+-- [addcol_dom_def]
+alter table orders add column c dom_def;
+
+-- [addcol_arr_of_dom]
+alter table orders add column c dom_chk[];
+
+-- [addcol_composite]
+alter table orders add column c addr;
+
+-- [addcol_cast_constant]
+alter table orders add column c jsonb default '{"a": [1]}'::jsonb not null;
+
+-- [addcol_negative_and_concat]
+alter table orders add column c int default -1, add column d text default 'a' || 'b';
+
+-- [addcol_pk_on_empty]
+alter table unl add column c int primary key;
+
+-- [addcol_fk_to_partitioned]
+alter table orders add column c int references deep (id);
+
+-- [addcol_fk_self]
+alter table tree add column c int references tree (id);
+
+-- [addcol_fk_other_schema]
+alter table orders add column c int references sc.users (id);
+
+-- [addcol_fk_on_delete]
+alter table orders add column c bigint references users on delete cascade deferrable;
+
+-- [addcol_unique_on_partitioned]
+alter table pt add column c int unique;
+
+-- [addcol_collate]
+alter table orders add column c text collate "C" default 'x';
+
+-- [addcol_check_named_and_default]
+alter table orders add column c int not null default 1 constraint c_pos check (c > 0);
+
+-- [addcol_check_on_old_column]
+alter table orders add column c int, add constraint k check (qty >= 0) not valid;
+
+-- [addcol_generated_from_user_function]
+alter table orders add column c int generated always as (immf() + qty) stored;
+
+-- [addcol_view]
+alter table vw add column c int;
+
+-- [addcol_foreign_keys_of_two]
+alter table orders add column a bigint references users(id), add column b int references parent(id);

@@ -38,3 +38,93 @@ alter table orders alter column note set storage external;
 
 -- [set_compression]
 alter table orders alter column note set compression pglz;
+
+-- [add_identity_nullable]
+alter table orders alter column qty add generated always as identity;
+
+-- [add_identity_partitioned]
+alter table pt alter column id add generated always as identity;
+
+-- [restart_identity]
+alter table serials alter column ident restart with 5000;
+
+-- [drop_identity_owned]
+alter table serials alter column ident drop identity;
+
+-- [drop_identity_missing]
+alter table serials alter column n drop identity;
+
+-- [drop_identity_if_exists]
+alter table serials alter column n drop identity if exists;
+
+-- [set_storage_main]
+alter table users alter column name set storage main;
+
+-- [set_statistics_view]
+alter table mv alter column name set statistics 500;
+
+-- [set_expression_with_check]
+-- before:
+alter table gen add constraint g_chk check (g > 0);
+-- then:
+alter table gen alter column g set expression as (a * 4);
+
+-- [drop_column_of_generated]
+alter table gen drop column a;
+
+-- [drop_column_of_generated_cascade]
+alter table gen drop column a cascade;
+
+-- [drop_column_of_view]
+alter table users drop column email;
+
+-- [drop_column_of_view_cascade]
+alter table users drop column email cascade;
+
+-- [drop_column_of_policy]
+alter table watched drop column policed;
+
+-- [drop_column_of_trigger]
+alter table watched drop column triggered;
+
+-- [drop_column_of_statistics]
+alter table watched drop column counted;
+
+-- [drop_column_referenced]
+alter table parent drop column id;
+
+-- [drop_column_referenced_cascade]
+alter table parent drop column id cascade;
+
+-- [drop_column_serial]
+alter table serials drop column id;
+
+-- [drop_column_inherited]
+alter table base drop column v;
+
+-- [drop_column_of_child] it comes from the parent
+alter table derived drop column v;
+
+-- [drop_column_partition_key]
+alter table pt drop column id;
+
+-- [drop_column_deep_partitions]
+alter table deep drop column n;
+
+-- [drop_columns_two]
+alter table orders drop column note, drop column vcu;
+
+-- [rename_column_inherited]
+alter table base rename column v to w;
+
+-- [rename_column_only]
+alter table only base rename column v to w;
+
+-- [rename_column_partitioned]
+alter table pt rename column v to w;
+
+-- [rename_column_of_view]
+alter table users rename column email to mail;
+
+-- [rename_constraint_inherited]
+alter table base rename constraint base_chk to base_chk2;

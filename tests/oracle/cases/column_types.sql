@@ -259,3 +259,183 @@ alter table users alter column email type varchar;
 
 -- [t_stored_gen] generated STORED column depends on it
 alter table gen alter column a type bigint;
+
+-- [t_view_uses_column]
+alter table watched alter column seen type varchar(50);
+
+-- [t_matview_uses_column]
+alter table watched alter column ruled type varchar(50);
+
+-- [t_policy_uses_column]
+alter table watched alter column policed type varchar(50);
+
+-- [t_trigger_of_column]
+alter table watched alter column triggered type varchar(50);
+
+-- [t_statistics_of_column]
+alter table watched alter column counted type varchar(50);
+
+-- [t_statistics_of_column_text]
+alter table watched alter column counted type text;
+
+-- [t_unused_column_of_watched]
+alter table watched alter column free type varchar(50);
+
+-- [t_generated_base_used]
+alter table gen alter column a type int;
+
+-- [t_generated_itself]
+alter table gen alter column g type bigint;
+
+-- [t_fk_column_same_family]
+alter table tree alter column up type bigint;
+
+-- [t_referenced_by_self]
+alter table tree alter column id type bigint;
+
+-- [t_two_columns_one_rewrite]
+alter table orders alter column qty type bigint, alter column note type varchar;
+
+-- [t_with_volatile_add]
+alter table orders alter column status type varchar(50), add column c float8 default random();
+
+-- [t_check_on_two_columns]
+-- before:
+alter table orders add constraint both_chk check (vcu <> note);
+-- then:
+alter table orders alter column vcu type text;
+
+-- [t_vc_text_check_rewritten_too]
+alter table orders alter column status type text, alter column qty type bigint;
+
+-- [t_index_include]
+-- before:
+create index ix_inc on orders (id) include (vc_idx);
+-- then:
+alter table orders alter column vc_idx type text;
+
+-- [t_index_two_columns]
+-- before:
+create index ix_two on orders (id, vc_idx);
+-- then:
+alter table orders alter column vc_idx type varchar(100);
+
+-- [t_index_partial_on_other_column]
+-- before:
+create index ix_part on orders (vc_idx) where qty > 5;
+-- then:
+alter table orders alter column vc_idx type text;
+
+-- [t_index_expression_on_other_column]
+-- before:
+create index ix_low on orders (lower(note));
+-- then:
+alter table orders alter column vc_idx type text;
+
+-- [t_unique_varchar]
+alter table parent alter column code type varchar(50);
+
+-- [t_unique_varchar_text]
+alter table parent alter column code type text;
+
+-- [t_primary_key_bigint]
+alter table users alter column id type int;
+
+-- [t_serial_bigint]
+alter table serials alter column id type bigint;
+
+-- [t_identity_int]
+alter table serials alter column ident type int;
+
+-- [t_empty_table]
+alter table empty_table alter column n type bigint;
+
+-- [t_inherited]
+alter table base alter column v type text;
+
+-- [t_inherited_only]
+alter table only base alter column v type text;
+
+-- [t_inherited_child]
+alter table derived alter column v type text;
+
+-- [t_inherited_rewrite]
+alter table base alter column v type varchar(5);
+
+-- [t_deep_partitions]
+alter table deep alter column n type bigint;
+
+-- [t_of_partition]
+alter table pt1 alter column v type text;
+
+-- [t_no_cast]
+alter table orders alter column note type int;
+
+-- [t_using_fails] the value is no number
+alter table orders alter column note type int using note::int;
+
+-- [t_default_does_not_cast]
+alter table orders alter column flag type int using flag::int;
+
+-- [t_bpchar_unbounded]
+alter table orders alter column ch type bpchar;
+
+-- [t_varchar_array_widened]
+alter table orders alter column arr type varchar(20)[];
+
+-- [t_enum_array]
+alter table orders alter column md type text using md::text;
+
+-- [t_xid]
+alter table orders alter column qty_ni type xid using qty_ni::text::xid;
+
+-- [t_time]
+alter table orders alter column tsp type time;
+
+-- [t_numeric_int]
+alter table orders alter column amount type int;
+
+-- [t_text_bytea]
+alter table orders alter column note type bytea using note::bytea;
+
+-- [t_inet_text]
+alter table orders alter column ip type text;
+
+-- [t_interval_fields]
+alter table orders alter column iv type interval day to second;
+
+-- [t_dom_to_dom]
+alter table orders alter column dm type dom_chk;
+
+-- [t_dom_over_dom]
+alter table orders alter column dmc type dom_over_chk;
+
+-- [t_collate_same]
+alter table orders alter column vcoll type text;
+
+-- [t_collate_default_named]
+alter table orders alter column vcoll type text collate "default";
+
+-- [t_clustered_index] the index is kept
+-- before:
+alter table orders cluster on orders_vc_idx_idx;
+-- then:
+alter table orders alter column vc_idx type text;
+
+-- [t_composite_type]
+alter type addr alter attribute zip type varchar(10);
+
+-- [t_composite_in_use]
+-- before:
+create table people (id int, home addr);
+-- then:
+alter type addr add attribute city text;
+
+-- [t_composite_retyped_in_use]
+-- before:
+create table people (id int, home addr);
+-- then:
+alter type addr alter attribute zip type varchar(10);
+
+-- [t_composite_dropped_attribute]
+alter type addr drop attribute zip;

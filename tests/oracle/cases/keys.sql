@@ -51,3 +51,65 @@ alter table pt add constraint u unique (id);
 
 -- [add_pk_partitioned]
 alter table pt add primary key (id);
+
+-- [add_pk_two_columns]
+alter table inh add primary key (a, b);
+
+-- [add_pk_on_empty]
+alter table unl add primary key (x);
+
+-- [add_pk_second]
+alter table orders add primary key (qty);
+
+-- [add_pk_with_proof] a valid check proves it, the index is built all the same
+alter table nopk add primary key (nkc);
+
+-- [add_unique_violated]
+alter table orders add constraint u unique (status);
+
+-- [add_unique_include]
+alter table orders add constraint u unique (nn) include (note);
+
+-- [add_unique_using_not_unique]
+alter table orders add constraint u unique using index orders_qty_idx;
+
+-- [add_unique_using_missing]
+alter table orders add constraint u unique using index nosuch;
+
+-- [add_unique_using_invalid]
+alter table orders add constraint u unique using index orders_uq_ready deferrable;
+
+-- [add_unique_using_two]
+alter table nopk add constraint u1 unique using index nopk_nk_ready,
+    add constraint u2 unique using index nopk_nkc_ready;
+
+-- [add_pk_using_renamed] the index gets the name of the constraint
+alter table nopk add constraint nopk_pkey primary key using index nopk_k_ready;
+drop index nopk_k_ready;
+
+-- [add_unique_partitioned_without_key]
+alter table pt add constraint u unique (k);
+
+-- [add_pk_deep_partitions]
+alter table deep add constraint u unique (area, id, n);
+
+-- [add_unique_on_partition]
+alter table pt1 add constraint u unique (k);
+
+-- [drop_pk_partitioned]
+alter table deep drop constraint deep_pkey;
+
+-- [drop_pk_of_partition] it belongs to the parent's
+alter table deep_us drop constraint deep_us_pkey;
+
+-- [drop_index_of_constraint]
+drop index parent_code_key;
+
+-- [add_unique_two_in_one]
+alter table orders add constraint u1 unique (nn), add constraint u2 unique (big, id);
+
+-- [add_pk_only_partitioned]
+alter table only pt add primary key (id);
+
+-- [add_exclude_partitioned]
+alter table pt add constraint x exclude using gist (int4range(id, id, '[]') with &&);

@@ -76,3 +76,196 @@ alter table pt attach partition pnc for values from (200001) to (300001);
 create index pnc_k on pnc(k);
 -- then:
 alter table pt attach partition pnc for values from (200001) to (300001);
+
+-- [create_partition_of_deep]
+create table deep_af partition of deep for values in ('af');
+
+-- [create_partition_of_hash]
+create table deep_eu2 partition of deep_eu for values with (modulus 4, remainder 1);
+
+-- [create_partition_overlapping]
+create table pt9 partition of pt for values from (50) to (60);
+
+-- [create_default_partition]
+create table pt_rest partition of pt default;
+
+-- [create_partition_partitioned]
+create table pt3 partition of pt for values from (300001) to (400001) partition by range (id);
+
+-- [create_partition_with_fk]
+-- before:
+alter table pt add foreign key (id) references sc.users (id) not valid;
+-- then:
+create table pt3 partition of pt for values from (300001) to (400001);
+
+-- [create_partition_with_valid_fk]
+-- before:
+create table ids (id int primary key);
+insert into ids select id from pt;
+alter table pt add foreign key (id) references ids (id);
+-- then:
+create table pt3 partition of pt for values from (300001) to (400001);
+
+-- [attach_deep]
+-- before:
+create table deep_af (area text not null, id int not null, n int);
+insert into deep_af select 'af', g, g from generate_series(1, 2000) g;
+-- then:
+alter table deep attach partition deep_af for values in ('af');
+
+-- [attach_deep_with_key_and_check]
+-- before:
+create table deep_af (
+    area text not null, id int not null, n int, primary key (area, id),
+    check (area is not null and area = 'af')
+);
+insert into deep_af select 'af', g, g from generate_series(1, 2000) g;
+-- then:
+alter table deep attach partition deep_af for values in ('af');
+
+-- [attach_check_without_nn] the key may be NULL as far as the check says
+-- before:
+create table nl (id int, k int, v varchar(20), check (id >= 200001 and id < 300001));
+insert into nl select g, g, 'v' from generate_series(200001, 202000) g;
+-- then:
+alter table ptd attach partition nl for values from (200001) to (300001);
+
+-- [attach_wrong_columns]
+alter table pt attach partition inh for values from (200001) to (300001);
+
+-- [attach_rows_outside]
+alter table pt attach partition pn for values from (500001) to (600001);
+
+-- [attach_missing_constraint] the parent has a check that the partition has not
+-- before:
+alter table pt add constraint k_chk check (k >= 0);
+-- then:
+alter table pt attach partition pnc for values from (200001) to (300001);
+
+-- [attach_partitioned] a partitioned table as a partition
+-- before:
+create table sub (id int not null, k int, v varchar(20)) partition by range (id);
+create table sub1 partition of sub for values from (200001) to (250001);
+insert into sub select g, g, 'v' from generate_series(200001, 202000) g;
+-- then:
+alter table pt attach partition sub for values from (200001) to (300001);
+
+-- [attach_with_matching_pk]
+-- before:
+alter table pt add primary key (id);
+alter table pnc add primary key (id);
+create index pnc_k on pnc (k);
+-- then:
+alter table pt attach partition pnc for values from (200001) to (300001);
+
+-- [attach_without_pk]
+-- before:
+alter table pt add primary key (id);
+create index pnc_k on pnc (k);
+-- then:
+alter table pt attach partition pnc for values from (200001) to (300001);
+
+-- [attach_empty]
+-- before:
+create table fresh (id int not null, k int, v varchar(20));
+-- then:
+alter table pt attach partition fresh for values from (300001) to (400001);
+
+-- [detach_deep]
+alter table deep detach partition deep_eu;
+
+-- [detach_not_a_partition]
+alter table pt detach partition pn;
+
+-- [detach_with_fk]
+-- before:
+alter table pt add foreign key (id) references sc.users (id) not valid;
+-- then:
+alter table pt detach partition pt1;
+
+-- [detach_with_valid_fk]
+-- before:
+create table ids (id int primary key);
+insert into ids select id from pt;
+alter table pt add foreign key (id) references ids (id);
+-- then:
+alter table pt detach partition pt1;
+
+-- [detach_referenced]
+-- before:
+create table refs (area text, id int);
+insert into refs select 'eu', g from generate_series(1, 2000) g;
+alter table refs add foreign key (area, id) references deep (area, id);
+-- then:
+alter table deep detach partition deep_us;
+
+-- [drop_partition_with_default]
+drop table ptd1;
+
+-- [drop_partition_deep]
+drop table deep_eu;
+
+-- [rename_partitioned]
+alter table pt rename to parts;
+
+-- [alter_partition_default]
+alter table pt1 alter column k set default 5;
+
+-- [set_fillfactor_partition]
+alter table pt1 set (fillfactor = 70);
+
+-- [inherit_with_check]
+-- before:
+alter table inh add constraint inh_chk check (a > 0);
+-- then:
+alter table inh_c inherit inh;
+
+-- [inherit_own_child]
+alter table base inherit derived;
+
+-- [insert_into_partitioned]
+insert into pt values (5000, 1, 'x');
+
+-- [update_partitioned]
+update pt set v = 'x' where id = 5;
+
+-- [delete_from_partition]
+delete from pt1 where id = 5;
+
+-- [select_partitioned_for_update]
+select * from pt where id = 5 for update;
+
+-- [domain_on_partitioned] a domain that a partitioned table uses
+-- before:
+create table dp (id int, d dom_plain) partition by range (id);
+create table dp1 partition of dp for values from (1) to (100001);
+insert into dp select g, 'x' from generate_series(1, 2000) g;
+-- then:
+alter domain dom_plain add constraint dc check (value <> 'q');
+
+-- [trigger_on_deep]
+create trigger tg after insert on deep for each row execute function trgf();
+
+-- [drop_trigger_partitioned]
+-- before:
+create trigger tg after insert on pt for each row execute function trgf();
+-- then:
+drop trigger tg on pt;
+
+-- [disable_trigger_partitioned]
+-- before:
+create trigger tg after insert on pt for each row execute function trgf();
+-- then:
+alter table pt disable trigger tg;
+
+-- [enable_rls_partitioned]
+alter table pt enable row level security;
+
+-- [comment_partitioned]
+comment on table pt is 'parts';
+
+-- [owner_partitioned]
+alter table pt owner to r1;
+
+-- [analyze_partitioned]
+analyze pt;
