@@ -29,6 +29,7 @@ class Judged:
         statements: how many were judged.
         subjects: how many revisions, or files, were judged.
         misses: whether a statement names what nothing before it has created.
+        has_own_rules: whether the user has rules, with codes that nobody else knows.
     """
 
     postgres: int
@@ -36,6 +37,7 @@ class Judged:
     statements: int = 0
     subjects: int = 0
     misses: bool = False
+    has_own_rules: bool = False
 
     def add(self, other: Judged) -> None:
         """Take what else was found."""

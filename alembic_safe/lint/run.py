@@ -23,12 +23,13 @@ from alembic_safe.lint.ranges import (
     to_upgrade,
 )
 from alembic_safe.lint.recording import Recording, record
-from alembic_safe.lint.report import ALLOW_UNUSED, SHARED_TRANSACTION, Located, Report
+from alembic_safe.lint.report import ALLOW_UNUSED, OWN_CODES, SHARED_TRANSACTION, Located, Report
 from alembic_safe.lint.settings import Ignored, LintSettings, load_lint_settings
 from alembic_safe.lint.sources import Extent, Sources
 from alembic_safe.lint.weights import Weights
 from alembic_safe.postgres.effects import World
 from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.rules.catalogue import CODES, RULES
 from alembic_safe.rules.custom import load_rules
 from alembic_safe.rules.finding import Finding, Severity
 
@@ -112,9 +113,11 @@ def lint_revisions(
         found.append(allowing.decide(located, sources[located.path]))
     if request.database is None:
         # With a catalog less is found, which says nothing of their use without it.
+        has_own_rules = revisions.has_own_rules or files.has_own_rules
+        codes = frozenset() if has_own_rules else CODES | OWN_CODES
         for source in sources.read():
             skipped = not_judged_lines(source, judges_downgrades=request.downgrades)
-            found += allowing.useless(source, frozenset(), skipped)
+            found += allowing.useless(source, codes, skipped)
     if request.is_whole:
         found += [_unused(ignored, config) for ignored in allowing.unused_ignored()]
     return Report(
@@ -141,12 +144,14 @@ def _judge_revisions(
         named -= database.applied
     judged = Judged(_version(request, settings, database), subjects=len(named))
     for recording in recordings:
+        rules = load_rules(recording.rules)
+        judged.has_own_rules |= len(rules) > len(RULES)
         judge = RevisionJudge(
             named=named,
             applied=database.applied if database is not None else frozenset(),
             judges_downgrades=request.downgrades,
             sources=sources,
-            rules=load_rules(recording.rules),
+            rules=rules,
             weights=Weights(settings, knows_sizes=database is not None),
         )
         if database is not None:
@@ -178,13 +183,18 @@ def _judge_files(
     if request.database is not None:
         history = ScriptDirectory.from_config(config) if request.database == OWN_DATABASE else None
         database = _database(config, request.database, history, None)
-    judged = Judged(_version(request, settings, database), subjects=len(files))
+    rules = load_rules()
+    judged = Judged(
+        _version(request, settings, database),
+        subjects=len(files),
+        has_own_rules=len(rules) > len(RULES),
+    )
     for file in files:
         judged.add(
             judge_file(
                 sources.sql(file),
                 database.world if database is not None else World(judged.postgres),
-                load_rules(),
+                rules,
                 Weights(settings, knows_sizes=database is not None),
                 single_transaction=request.single_transaction,
             )

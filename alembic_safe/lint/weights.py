@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from alembic_safe.lint.settings import LintSettings, is_among
 from alembic_safe.postgres.effects import Effects, World
 from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.rules.catalogue import code_of
 from alembic_safe.rules.finding import Finding, Severity
+from alembic_safe.rules.locking import LOCKING
 
+_ABOUT_LOCKS = frozenset(code_of(rule) for rule in LOCKING)
 _LOWER = {Severity.ERROR: Severity.WARNING, Severity.WARNING: Severity.OFF}
 
 
@@ -32,7 +35,8 @@ class Weights:
             is_hot = is_among(relation, self.settings.hot_tables)
             if is_hot and severity is Severity.WARNING:
                 severity = Severity.ERROR
-            elif not is_hot and effects.works and self._is_small(relation, world):
+            is_work = finding.code in _ABOUT_LOCKS and effects.works
+            if is_work and not is_hot and self._is_small(relation, world):
                 severity = _LOWER.get(severity, severity)
         return None if severity is Severity.OFF else replace(finding, severity=severity)
 

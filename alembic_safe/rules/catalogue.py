@@ -36,3 +36,12 @@ REVISION_RULES: Sequence[RevisionRule] = (
     schema_design.table_without_primary_key,
     schema_design.duplicate_index,
 )
+
+
+def code_of(rule: object) -> str:
+    """Return the code of a rule of this package."""
+    return str(getattr(rule, "__name__", "")).replace("_", "-")
+
+
+CODES = frozenset(code_of(rule) for rule in (*RULES, *REVISION_RULES))
+"""What findings of this package's rules can be called."""

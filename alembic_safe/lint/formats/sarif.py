@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import quote
 
 from alembic_safe.lint.report import Located, Report, fingerprints
+from alembic_safe.rules.catalogue import REVISION_RULES, RULES, code_of
 
 SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -22,13 +24,7 @@ def sarif(report: Report) -> str:
         _result(located, codes.index(located.finding.code), fingerprint)
         for located, fingerprint in zip(found, fingerprints(found), strict=True)
     ]
-    rules = [
-        {
-            "id": code,
-            "helpUri": next(located.docs for located in found if located.finding.code == code),
-        }
-        for code in codes
-    ]
+    rules = [{"id": code, **_description(code)} for code in codes]
     driver = {"name": "alembic-safe", "version": version("alembic-safe"), "rules": rules}
     document = {
         "$schema": SCHEMA,
@@ -38,6 +34,15 @@ def sarif(report: Report) -> str:
         ],
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _description(code: str) -> dict[str, Any]:
+    """Return what a rule says of itself; nothing for a rule of the user's own."""
+    texts = {code_of(rule): inspect.getdoc(rule) or "" for rule in (*RULES, *REVISION_RULES)}
+    first, _, rest = texts.get(code, "").partition("\n")
+    if not first:
+        return {}
+    return {"shortDescription": {"text": first}, "help": {"text": rest.strip() or first}}
 
 
 def _result(located: Located, rule_index: int, fingerprint: str) -> dict[str, Any]:
