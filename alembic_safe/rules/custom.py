@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from alembic_safe.errors import InvalidRule
 from alembic_safe.postgres.effects import Effects
@@ -21,16 +21,25 @@ def load_rules(extra: Iterable[object] = ()) -> Sequence[Rule]:
     and the statement.
 
     Args:
-        extra: functions as `Rule` describes them.
+        extra: functions as `Rule` describes them, or where they are, as `package.module:function`.
 
     Raises:
         InvalidRule: one of them cannot be imported, or cannot be called.
     """
     return (
         *RULES,
-        *(_checked(rule, _name(rule)) for rule in extra),
+        *(_checked(_loaded(rule), _name(rule)) for rule in extra),
         *(_checked(rule, name) for rule, name in _installed()),
     )
+
+
+def _loaded(rule: object) -> object:
+    if not isinstance(rule, str):
+        return rule
+    try:
+        return EntryPoint(name=rule, value=rule, group=ENTRY_POINT_GROUP).load()
+    except Exception as error:
+        raise InvalidRule(rule, f"it cannot be imported: {_said(error)}") from error
 
 
 def _installed() -> Iterable[tuple[object, str]]:
@@ -65,6 +74,8 @@ def _checked(rule: object, name: str) -> Rule:
 
 
 def _name(rule: object) -> str:
+    if isinstance(rule, str):
+        return rule
     module = getattr(rule, "__module__", None)
     name = getattr(rule, "__qualname__", None)
     return f"{module}.{name}" if module and name else repr(rule)
