@@ -158,7 +158,7 @@ class UnsafeStatement(SafetyError):
         )
         safe = f"\nSafe instead:\n{fix}\n" if fix else " "
         super().__init__(
-            f"Revision {revision} was stopped before this statement: {statement}. It is not safe: "
+            f"Revision {revision} was stopped at this statement: {statement}. It is not safe: "
             f"{found}.{safe}Write the safe sequence, or, if you know that it is safe here, put the "
             'statement into `with alembic_safe.assured("why"):`, or let everything through with '
             f"the setting guard (-x guard=warn). {state}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
@@ -18,12 +18,13 @@ from alembic_safe.assurance import current_reason
 from alembic_safe.errors import GuardUnavailable, UnsafeStatement
 from alembic_safe.postgres.effects import Effects, World, begin, end
 from alembic_safe.postgres.effects.parsing import parse
-from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.effects.world import Transaction
 from alembic_safe.rules.catalogue import REVISION_RULES
 from alembic_safe.rules.custom import load_rules
-from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings
+from alembic_safe.rules.finding import Finding, Severity, Surroundings
 from alembic_safe.rules.judge import Judge
 from alembic_safe.runtime.driver_text import LONG_TEXT, without_rows
+from alembic_safe.runtime.empty_tables import about_rows
 from alembic_safe.runtime.execution import in_driver_autocommit
 from alembic_safe.runtime.interception import Outgoing, intercepted
 from alembic_safe.runtime.place import Place
@@ -73,7 +74,7 @@ class Guard:
         except ImportError as error:
             raise GuardUnavailable(str(error)) from error
         self.stops = settings.guard == "error"
-        self.rules = [_on_rows(rule) for rule in load_rules(settings.rules)]
+        self.rules = [about_rows(rule) for rule in load_rules(settings.rules)]
         self._connection = connection
         self._session = session
         self._told: set[tuple[str, str]] = set()
@@ -130,9 +131,10 @@ class Watch:
     world: World
     assured: list[Assured] = field(default_factory=list)
     _seen: list[Effects] = field(default_factory=list)
-    _decided: set[Finding] = field(default_factory=set)
     _passed: set[str] = field(default_factory=set)
-    _unconfirmed: int | None = None
+    _reasons: dict[int, str] = field(default_factory=dict)
+    _is_looking: bool = False
+    _unconfirmed: tuple[int, Transaction | None] | None = None
 
     def before(self, outgoing: Outgoing) -> None:
         """Judge a statement that is about to be sent.
@@ -140,28 +142,55 @@ class Watch:
         Raises:
             UnsafeStatement: it is not sent.
         """
+        if self._is_looking:
+            # The guard's own queries.
+            return
         if self._unconfirmed is not None:
-            # The last statement has failed, so it changed nothing.
-            self.world.undo(self._unconfirmed)
+            # The last statement was stopped or has failed, so it changed nothing.
+            mark, self.world.transaction = self._unconfirmed
+            self.world.undo(mark)
         state = transaction_state(self.connection)
         self._follow(state)
-        self._unconfirmed = len(self.world.journal)
+        self._unconfirmed = (len(self.world.journal), self.world.transaction)
         if outgoing.text in self._passed:
             return
         if state is TransactionState.FAILED and not _ends_transaction(outgoing.text):
             # The server refuses it, and says why.
             return
         can_read = outgoing.can_read and state in (TransactionState.IDLE, TransactionState.OPEN)
-        self._decide(self._judged(outgoing, can_read=can_read))
+        self._decide(self._judged(outgoing, can_read=can_read), current_reason())
 
     def after(self) -> None:
         """See that the last statement was executed."""
-        self._unconfirmed = None
+        if not self._is_looking:
+            self._unconfirmed = None
 
     def ended(self, *, keep: bool) -> None:
         """See that the transaction ends otherwise than by a statement."""
         end(self.world, keep=keep)
         self._passed.clear()
+
+    def end(self) -> None:
+        """Judge the revision as a whole, as long as it can be rolled back.
+
+        Raises:
+            UnsafeStatement: it is not to be committed.
+        """
+        state = transaction_state(self.connection)
+        found = self._whole(self.world)
+        if found and state in (TransactionState.IDLE, TransactionState.OPEN):
+            effects = [effects for effects, _finding in found]
+            exact = self._catalog(effects, Before.of(self.world))
+            found = self._whole(exact) if exact is not None else found
+        for each in found:
+            reason = self._reasons.get(id(each[0]))
+            self._decide([each], reason, can_stop=state is TransactionState.OPEN)
+
+    def _whole(self, world: World) -> _Found:
+        surroundings = self._surroundings(world)
+        return _that_matter(
+            found for rule in REVISION_RULES for found in rule(self._seen, surroundings)
+        )
 
     def _follow(self, state: TransactionState) -> None:
         """Begin or end the world's transaction where the driver does so without a statement."""
@@ -182,13 +211,15 @@ class Watch:
         effects, found = self._look(text, self.world)
         if not found:
             self._remember(outgoing.text, before, mark)
-        elif (with_values := outgoing.with_values()) is not None:
+        else:
+            self._passed.clear()
+        if found and (with_values := outgoing.with_values()) is not None:
             # The driver writes the values into the text, where they may mean more than `$1`.
             self.world.undo(mark)
             text = without_rows(with_values)
             effects, found = self._look(text, self.world)
         if found and can_read:
-            exact = look(self.connection, effects, before)
+            exact = self._catalog(effects, before)
             if exact is not None:
                 effects, found = self._look(text, exact)
                 found = _without_refused(effects, found)
@@ -196,18 +227,19 @@ class Watch:
         return found
 
     def _look(self, text: str, world: World) -> tuple[list[Effects], _Found]:
-        surroundings = Surroundings(world, self.place.phase, self.place.is_upgrade)
-        judgements = Judge(surroundings, rules=self.guard.rules).text(text)
-        effects = [judgement.effects for judgement in judgements]
+        judgements = Judge(self._surroundings(world), rules=self.guard.rules).text(text)
         found = [(each.effects, finding) for each in judgements for finding in each.findings]
-        now = {id(each) for each in effects}
-        for rule in REVISION_RULES:
-            for about, finding in rule([*self._seen, *effects], surroundings):
-                # What was said of an earlier statement has been decided with that.
-                if id(about) in now or finding not in self._decided:
-                    found.append((about, finding))
-        new = [each for each in found if each[1].severity is not Severity.OFF]
-        return effects, new
+        return [judgement.effects for judgement in judgements], _that_matter(found)
+
+    def _catalog(self, effects: Sequence[Effects], before: Before) -> World | None:
+        self._is_looking = True
+        try:
+            return look(self.connection, effects, before)
+        finally:
+            self._is_looking = False
+
+    def _surroundings(self, world: World) -> Surroundings:
+        return Surroundings(world, self.place.phase, self.place.is_upgrade)
 
     def _see(self, effects: Sequence[Effects]) -> None:
         """Keep the effects for rules about a whole revision; of rows that are written one by one
@@ -216,8 +248,11 @@ class Watch:
             is_known = each.node_name in _OF_ROWS and any(
                 each.node_name == seen.node_name and each.locks == seen.locks for seen in self._seen
             )
-            if not is_known:
-                self._seen.append(each)
+            if is_known:
+                continue
+            self._seen.append(each)
+            if (reason := current_reason()) is not None:
+                self._reasons[id(each)] = reason
 
     def _remember(self, text: str, before: Before, mark: int) -> None:
         """Note that a text passes as long as nothing else happens."""
@@ -226,16 +261,11 @@ class Watch:
         elif len(self._passed) < _MOST_PASSED and len(text) < LONG_TEXT:
             self._passed.add(text)
 
-    def _decide(self, found: _Found) -> None:
-        if not found:
-            return
-        self._passed.clear()
-        self._decided.update(finding for _effects, finding in found)
+    def _decide(self, found: _Found, reason: str | None, *, can_stop: bool = True) -> None:
         errors = [(each, finding) for each, finding in found if finding.severity is Severity.ERROR]
-        reason = current_reason()
         if reason is not None:
             self._assure(errors, reason)
-        elif errors and self.guard.stops and self.place.is_upgrade:
+        elif errors and can_stop and self.guard.stops and self.place.is_upgrade:
             self._stop(errors)
         else:
             for effects, finding in found:
@@ -251,8 +281,6 @@ class Watch:
     def _stop(self, errors: _Found) -> None:
         first, _finding = errors[0]
         findings = [finding for effects, finding in errors if effects is first]
-        # It may be tried again, were it in a `try`.
-        self._decided.difference_update(findings)
         raise UnsafeStatement(
             revision=self.place.revision,
             statement=_shown(first),
@@ -283,30 +311,14 @@ def _without_refused(effects: Sequence[Effects], found: _Found) -> _Found:
     return [(each, finding) for each, finding in found if id(each) in executed]
 
 
-def _on_rows(rule: Rule) -> Rule:
-    """Return a rule for which work on an empty table is no work."""
-
-    def judge(effects: Effects, surroundings: Surroundings) -> Iterable[Finding]:
-        return rule(_without_empty_tables(effects, surroundings.world), surroundings)
-
-    return judge
-
-
-def _without_empty_tables(effects: Effects, world: World) -> Effects:
-    def has_rows(name: QualifiedName) -> bool:
-        relation = world.find(name)
-        return relation is None or relation.is_partitioned or relation.size != 0
-
-    work = (effects.rewrites, effects.scans, effects.index_builds, effects.index_rebuilds)
-    if not any(work):
-        return effects
-    return replace(
-        effects,
-        rewrites=tuple(filter(has_rows, effects.rewrites)),
-        scans=tuple(filter(has_rows, effects.scans)),
-        index_builds=tuple(work for work in effects.index_builds if has_rows(work.table)),
-        index_rebuilds=tuple(work for work in effects.index_rebuilds if has_rows(work.table)),
-    )
+def _that_matter(found: Iterable[tuple[Effects, Finding]]) -> _Found:
+    """Return the findings without those that are off, and without what the server will tell in a
+    moment."""
+    return [
+        (effects, finding)
+        for effects, finding in found
+        if finding.severity is not Severity.OFF and finding.code != "possible-error"
+    ]
 
 
 def _shown(effects: Effects) -> str:

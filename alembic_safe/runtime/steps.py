@@ -207,6 +207,7 @@ class StepRunner:
     ) -> None:
         with guard.watching(place) as judged:
             migrate(**arguments)
+            judged.end()
         for assured in judged.assured:
             self.ledger.note_assured(
                 self.connection,
