@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from alembic_safe.postgres.effects.handlers import HANDLERS, command_tag
+from alembic_safe.postgres.effects.command_tags import command_tag
+from alembic_safe.postgres.effects.handlers import HANDLERS
+from alembic_safe.postgres.effects.handlers.enum_labels import check_new_labels
 from alembic_safe.postgres.effects.handlers.transactions import end_transaction
 from alembic_safe.postgres.effects.model import Effects
 from alembic_safe.postgres.effects.parsing import Parsed, parse
@@ -35,9 +37,11 @@ def end(world: World, *, keep: bool = True) -> None:
     end_transaction(world, keep=keep)
 
 
-def _effects_of(parsed: Parsed, world: World) -> Effects:
+def _effects_of(parsed: Parsed, world: World, outer: Tally | None = None) -> Effects:
     held = dict(world.transaction.locks) if world.transaction is not None else {}
-    tally = Tally(world, parsed.sql, parsed.offset)
+    tally = Tally(world, parsed.sql, parsed.offset, run=_effects_inside)
+    if outer is not None:
+        tally.depth, tally.called = outer.depth + 1, outer.called
     mark = len(world.journal)
     transaction = world.transaction
     handler = HANDLERS.get(parsed.node_name)
@@ -49,15 +53,20 @@ def _effects_of(parsed: Parsed, world: World) -> Effects:
     else:
         tally.command = command_tag(parsed.node_name, parsed.node)
         try:
+            check_new_labels(parsed.node, tally)
             handler(parsed.node, tally)
         except Refused:
             world.undo(mark)
     _keep_locks(tally, transaction)
     before = world.relations_before(mark)
     effects = tally.effects(parsed.node, parsed.node_name, held, before)
-    if effects.unknown:
+    if tally.forgets:
         world.forget()
     return effects
+
+
+def _effects_inside(parsed: Parsed, outer: Tally) -> Effects:
+    return _effects_of(parsed, outer.world, outer)
 
 
 def _keep_locks(tally: Tally, transaction: Transaction | None) -> None:

@@ -65,6 +65,32 @@ def parse(sql: str) -> list[Parsed]:
     return statements
 
 
+def parse_plpgsql(definition: str) -> dict[str, Any]:
+    """Return the tree of a PL/pgSQL body, as `PLpgSQL_function` of libpg_query's JSON.
+
+    Args:
+        definition: a DO or CREATE FUNCTION statement.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    import postgast
+
+    problem = _unparsable(definition)
+    if problem:
+        raise ValueError(problem)
+    try:
+        functions = postgast.parse_plpgsql(definition)
+    except postgast.PgQueryError as error:
+        raise ValueError(str(error)) from error
+    except (RecursionError, UnicodeDecodeError) as error:
+        raise ValueError("nested too deeply, or no Unicode text") from error
+    if not functions:
+        raise ValueError("there is no PL/pgSQL in it")
+    function: dict[str, Any] = functions[0]["PLpgSQL_function"]
+    return function
+
+
 def _unparsable(sql: str) -> str:
     if "\x00" in sql:
         # The parser would take what stands before it for the whole.

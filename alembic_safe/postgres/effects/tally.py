@@ -14,9 +14,14 @@ from alembic_safe.postgres.effects.model import (
     ServerError,
     TransactionNeed,
 )
+from alembic_safe.postgres.effects.parsing import Parsed, parse
 from alembic_safe.postgres.effects.world import Relation, World
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
+
+MAX_DEPTH = 10
+"""How deep statements may stand inside of one another: functions that call functions, EXECUTE of a
+DO block. Deeper ones are not read."""
 
 
 class Refused(Exception):
@@ -28,6 +33,13 @@ class Tally:
     """Adds up what a statement does. Handlers of statements write into it and into its world.
 
     What a handler changed in the world is taken back where the statement is refused.
+
+    Args:
+        run: gives the effects of a statement inside of this one.
+        depth: how many statements this one stands in.
+        called: the functions whose bodies were read for the outermost statement.
+        forgets: whether the world has to forget what it knows, because something may have changed
+            in it that is not known.
     """
 
     world: World
@@ -46,6 +58,10 @@ class Tally:
     assumed: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     children: list[Effects] = field(default_factory=list)
+    run: Callable[[Parsed, Tally], Effects] | None = None
+    depth: int = 0
+    called: set[QualifiedName] = field(default_factory=set)
+    forgets: bool = False
 
     # What the statement names
 
@@ -139,9 +155,14 @@ class Tally:
         """Note an error that depends on rows or on what the world does not know."""
         self.errors.append(ServerError(message, sqlstate, certain=False))
 
-    def unknown(self, what: str) -> None:
-        """Note something that could not be understood; the statement then counts as unsafe."""
-        self.unknown_.append(what)
+    def unknown(self, what: str, *, forgets: bool = True) -> None:
+        """Note something that could not be understood; the statement then counts as unsafe.
+
+        Without `forgets` it is certain that nothing else in the world has changed.
+        """
+        if what not in self.unknown_:
+            self.unknown_.append(what)
+        self.forgets = self.forgets or forgets
 
     def assume(self, what: str) -> None:
         """Note what was assumed for want of knowledge, as a short sentence."""
@@ -176,6 +197,55 @@ class Tally:
         self.transaction = TransactionNeed.FORBIDDEN
         if self.world.transaction is not None:
             self.refuse(f"{self.command} cannot run inside a transaction block", "25001")
+
+    # Statements inside of it
+
+    def inside(self, sql: str) -> list[Effects]:
+        """Return the effects of statements that this one runs, from their text.
+
+        They are not added up yet: see `absorb`.
+        """
+        return [self.inside_statement(parsed) for parsed in parse(sql)]
+
+    def inside_node(self, node: Any) -> Effects:
+        """Return the effects of a statement that this one runs, from its parse tree (a `Node`)."""
+        name = node.WhichOneof("node")
+        return self.inside_statement(Parsed(self.sql, self.offset, getattr(node, name), name))
+
+    def inside_statement(self, parsed: Parsed) -> Effects:
+        """Return the effects of a statement that this one runs."""
+        if self.run is None or self.depth >= MAX_DEPTH:
+            problem = f"statements stand in one another more than {MAX_DEPTH} deep"
+            return Effects(parsed.sql, parsed.offset, "", unknown=(problem,))
+        return self.run(parsed, self)
+
+    def absorb(self, child: Effects, *, certain: bool = True, caught: bool = False) -> None:
+        """Add what a statement inside of this one does.
+
+        Args:
+            child: its effects.
+            certain: whether it runs for certain, so that its error is this statement's.
+            caught: whether its errors are caught.
+
+        Raises:
+            Refused: its error is certain to end this statement.
+        """
+        self.children.append(child)
+        for relation, mode in child.locks.items():
+            self.lock(relation, mode)
+        self.rewrites.update(dict.fromkeys(child.rewrites))
+        self.scans.update(dict.fromkeys(child.scans))
+        self.builds += child.index_builds
+        self.rebuilds += child.index_rebuilds
+        self.changes += child.changes
+        for what in child.assumed:
+            self.assume(what)
+        for what in child.unknown:
+            self.unknown(what)
+        for error in () if caught else child.errors:
+            if error.certain and certain:
+                self.refuse(error.message, error.sqlstate)
+            self.may_fail(error.message, error.sqlstate)
 
     def effects(
         self,

@@ -245,6 +245,7 @@ class Function:
         language: `sql`, `plpgsql`, ...
         body: of a LANGUAGE sql or plpgsql function; empty where it is not known, as with overloads.
         arguments: names of its arguments and result columns.
+        returns: the name of the type that it returns; empty where it is not known.
     """
 
     name: QualifiedName
@@ -252,6 +253,7 @@ class Function:
     language: str = ""
     body: str = ""
     arguments: tuple[str, ...] = ()
+    returns: str = ""
     born: int = 0
 
 

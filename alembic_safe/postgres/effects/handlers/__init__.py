@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from alembic_safe.postgres.effects.handlers import transactions
+from alembic_safe.postgres.effects.handlers import (
+    alter_table,
+    do_blocks,
+    rows,
+    settings,
+    transactions,
+    wrapped,
+)
 from alembic_safe.postgres.effects.tally import Handler
 
-HANDLERS: dict[str, Handler] = {**transactions.HANDLERS}
-"""By the name of the statement's node in the grammar."""
-
-_TAGS = {
-    "index_stmt": "CREATE INDEX",
-    "create_stmt": "CREATE TABLE",
-    "transaction_stmt": "TRANSACTION",
-    "variable_set_stmt": "SET",
+HANDLERS: dict[str, Handler] = {
+    **alter_table.HANDLERS,
+    **do_blocks.HANDLERS,
+    **rows.HANDLERS,
+    **settings.HANDLERS,
+    **transactions.HANDLERS,
+    **wrapped.HANDLERS,
 }
-
-
-def command_tag(node_name: str, node: Any) -> str:
-    """Return the command that a statement is, for messages; a handler may say it better."""
-    return _TAGS.get(node_name) or node_name.removesuffix("_stmt").replace("_", " ").upper()
+"""By the name of the statement's node in the grammar."""

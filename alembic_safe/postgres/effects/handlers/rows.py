@@ -1,0 +1,119 @@
+"""Rows: SELECT, INSERT, UPDATE, DELETE, MERGE, COPY."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alembic_safe.postgres.effects.handlers.calls import call
+from alembic_safe.postgres.effects.handlers.names import is_system
+from alembic_safe.postgres.effects.handlers.queries import (
+    Reading,
+    read_query,
+    scan_with_partitions,
+    tables_behind,
+)
+from alembic_safe.postgres.effects.tally import Handler, Tally
+from alembic_safe.postgres.effects.world import Relation
+from alembic_safe.postgres.locks import LockMode
+
+
+def run_query(node: Any, tally: Tally) -> Reading:
+    """Note what running a query does, its function calls included.
+
+    Details:
+        advisory_lock: it takes one.
+        sleeps: it calls `pg_sleep` or its kin.
+        unknown_functions: names of the functions of which is not known what they do.
+
+    Raises:
+        Refused: it certainly fails.
+    """
+    reading = read_query(node, tally)
+    for function_call in reading.calls:
+        call(function_call, tally)
+    return reading
+
+
+def select(node: Any, tally: Tally) -> None:
+    """`SELECT`, `VALUES`, `TABLE`: ACCESS SHARE, which nobody but ACCESS EXCLUSIVE waits for, and
+    with FOR UPDATE and its kin ROW SHARE. `SELECT INTO` makes a table."""
+    run_query(node, tally)
+    if node.HasField("into_clause"):
+        make_table(node.into_clause, tally)
+
+
+def insert(node: Any, tally: Tally) -> None:
+    """`INSERT`: ROW EXCLUSIVE on the table and on partitions that rows may go to."""
+    run_query(node, tally)
+
+
+def change(node: Any, tally: Tally) -> None:
+    """`UPDATE`, `DELETE`: ROW EXCLUSIVE on the table and what inherits from it.
+
+    Details:
+        every_row: it has no WHERE.
+    """
+    tally.details["every_row"] = not node.HasField("where_clause")
+    run_query(node, tally)
+
+
+def merge(node: Any, tally: Tally) -> None:
+    """`MERGE` (15): ROW EXCLUSIVE on the target.
+
+    Raises:
+        Refused: the server is older.
+    """
+    if tally.world.version < 15:
+        tally.refuse('syntax error at or near "MERGE"', "42601")
+    run_query(node, tally)
+
+
+def make_table(into: Any, tally: Tally, kind: str = "r") -> None:
+    """Make the table of `SELECT INTO`, `CREATE TABLE AS` or a materialized view known.
+
+    Raises:
+        Refused: the name is taken.
+    """
+    range_var = into.rel
+    schema = "pg_temp" if range_var.relpersistence == "t" else range_var.schemaname or None
+    world = tally.world
+    name = world.qualified(range_var.relname, schema)
+    if name in world.relations and world.relations[name].complete:
+        tally.refuse(f'relation "{range_var.relname}" already exists', "42P07")
+    world.put(Relation(name, kind, persistence=range_var.relpersistence, born=world.batch))
+
+
+def copy(node: Any, tally: Tally) -> None:
+    """`COPY ... FROM`: ROW EXCLUSIVE; `COPY ... TO`: ACCESS SHARE.
+
+    Details:
+        program: it runs a program on the server.
+    """
+    if node.is_program:
+        tally.details["program"] = node.filename
+    if node.HasField("query"):
+        run_query(node.query, tally)
+        return
+    name, schema = node.relation.relname, node.relation.schemaname or None
+    if is_system(name, schema):
+        if node.is_from:
+            tally.unknown(f"it writes into {name}, which the server itself keeps")
+        return
+    relation = tally.relation(node.relation)
+    if node.is_from:
+        tally.lock(relation, LockMode.ROW_EXCLUSIVE, family=relation.is_partitioned)
+        run_query(node.where_clause, tally)
+    else:
+        for table in (relation, *tables_behind(relation, tally)):
+            if table.kind != "v":
+                scan_with_partitions(table, False, tally)
+
+
+HANDLERS: dict[str, Handler] = {
+    "copy_stmt": copy,
+    "delete_stmt": change,
+    "insert_stmt": insert,
+    "merge_stmt": merge,
+    "select_stmt": select,
+    "update_stmt": change,
+}

@@ -1,0 +1,90 @@
+"""Statements around another one: EXPLAIN, PREPARE and EXECUTE, cursors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alembic_safe.postgres.effects.handlers.queries import read_query
+from alembic_safe.postgres.effects.handlers.rows import run_query
+from alembic_safe.postgres.effects.tally import Handler, Tally
+
+_QUERIES = frozenset({"select_stmt", "insert_stmt", "update_stmt", "delete_stmt", "merge_stmt"})
+
+
+def explain(node: Any, tally: Tally) -> None:
+    """`EXPLAIN`: the locks of the statement, and with ANALYZE all that it does.
+
+    Details:
+        runs: whether the statement is run.
+    """
+    options = [item.def_elem for item in node.options]
+    runs = any(o.defname == "analyze" and _is_on(o) for o in options)
+    tally.details["runs"] = runs
+    if runs:
+        tally.absorb(tally.inside_node(node.query))
+        return
+    mark = len(tally.world.journal)
+    kind = node.query.WhichOneof("node")
+    inner = getattr(node.query, kind)
+    if kind not in _QUERIES:
+        inner = getattr(inner, "query", None)  # of CREATE TABLE AS, DECLARE
+    if inner is None:
+        return
+    read_query(inner, tally)
+    # Nothing is read or called, only planned.
+    tally.scans.clear()
+    tally.world.undo(mark)
+
+
+def _is_on(option: Any) -> bool:
+    if not option.HasField("arg"):
+        return True
+    kind = option.arg.WhichOneof("node")
+    if kind == "boolean":
+        return bool(option.arg.boolean.boolval)
+    if kind == "integer":
+        return bool(option.arg.integer.ival)
+    # What is no boolean is an error, so that only what is surely false counts.
+    return option.arg.string.sval.lower() not in ("false", "off", "no", "0")
+
+
+def prepare(node: Any, tally: Tally) -> None:
+    """`PREPARE`: the statement is planned later, with EXECUTE; no lock is kept by itself."""
+    tally.world.prepared[node.name] = node.query
+
+
+def execute(node: Any, tally: Tally) -> None:
+    """`EXECUTE`: what the prepared statement does; unknown where it was not seen."""
+    query = tally.world.prepared.get(node.name)
+    if query is None:
+        tally.unknown(f'the prepared statement "{node.name}" was not seen')
+        return
+    tally.absorb(tally.inside_node(query))
+
+
+def deallocate(node: Any, tally: Tally) -> None:
+    """`DEALLOCATE`: no lock."""
+    if node.isall:
+        tally.world.prepared.clear()
+    else:
+        tally.world.prepared.pop(node.name, None)
+
+
+def declare_cursor(node: Any, tally: Tally) -> None:
+    """`DECLARE`: the locks of its query, which FETCH runs."""
+    run_query(node.query, tally)
+
+
+def nothing(node: Any, tally: Tally) -> None:
+    """`FETCH`, `MOVE`, `CLOSE`: nothing beyond what DECLARE noted."""
+
+
+HANDLERS: dict[str, Handler] = {
+    "close_portal_stmt": nothing,
+    "deallocate_stmt": deallocate,
+    "declare_cursor_stmt": declare_cursor,
+    "execute_stmt": execute,
+    "explain_stmt": explain,
+    "fetch_stmt": nothing,
+    "prepare_stmt": prepare,
+}

@@ -1,0 +1,116 @@
+"""The tables that INSERT, UPDATE, DELETE and MERGE write, and what is locked with them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from alembic_safe.postgres.effects.handlers.names import is_system
+from alembic_safe.postgres.effects.tally import Tally
+from alembic_safe.postgres.effects.world import Relation
+from alembic_safe.postgres.locks import LockMode
+
+_NEXTVAL = re.compile(r"nextval\('((?:[^']|'')+)'")
+
+
+def write(statement: Any, tally: Tally) -> None:
+    """Note the locks of a statement that writes rows.
+
+    ROW EXCLUSIVE on its table, with the partitions and inheriting tables that it may reach. The
+    checks of foreign keys read the referenced tables in ROW SHARE mode; what follows a deleted or
+    changed key is written in ROW EXCLUSIVE mode at most.
+
+    Raises:
+        Refused: the table is certainly not there, or is none.
+    """
+    target = statement.relation
+    if is_system(target.relname, target.schemaname or None):
+        tally.unknown(f"it writes into {target.relname}, which the server itself keeps")
+        return
+    relation = tally.relation(target)
+    if relation.kind == "m":
+        tally.refuse(f'cannot change materialized view "{relation.name.name}"', "42809")
+    if relation.kind == "S":
+        tally.refuse(f'cannot change sequence "{relation.name.name}"', "42809")
+    kind = statement.DESCRIPTOR.name
+    reaches_children = target.inh and (kind != "InsertStmt" or relation.is_partitioned)
+    tally.lock(relation, LockMode.ROW_EXCLUSIVE, family=reaches_children)
+    _lock_table_of_view(relation, tally)
+    actions = _actions(kind, statement)
+    if "INSERT" in actions:
+        _lock_sequences(relation, actions["INSERT"], tally)
+    for action, columns in actions.items():
+        _lock_for_foreign_keys(relation, action, columns, tally)
+
+
+def _actions(kind: str, statement: Any) -> dict[str, frozenset[str] | None]:
+    """Return what is done to rows, with the columns that it writes; None is all of them."""
+    if kind == "DeleteStmt":
+        return {"DELETE": None}
+    if kind == "UpdateStmt":
+        return {"UPDATE": _targets(statement.target_list)}
+    if kind == "InsertStmt":
+        given = _targets(statement.cols) if statement.HasField("select_stmt") else frozenset()
+        actions = {"INSERT": given}
+        if statement.HasField("on_conflict_clause"):
+            actions["UPDATE"] = _targets(statement.on_conflict_clause.target_list)
+        return actions
+    found: dict[str, frozenset[str] | None] = {}
+    for node in statement.merge_when_clauses:
+        clause = node.merge_when_clause
+        action = {3: "UPDATE", 4: "INSERT", 5: "DELETE"}.get(clause.command_type)  # CmdType
+        if action is not None:
+            found[action] = _targets(clause.target_list) if action != "DELETE" else None
+    return found
+
+
+def _targets(nodes: Any) -> frozenset[str] | None:
+    return frozenset(node.res_target.name for node in nodes) or None
+
+
+def _lock_table_of_view(view: Relation, tally: Tally) -> None:
+    if view.kind != "v":
+        return
+    for other in list(tally.world.relations.values()):
+        if view.name in other.dependents:
+            tally.lock(other, LockMode.ROW_EXCLUSIVE, family=True)
+            _lock_table_of_view(other, tally)
+
+
+def _lock_sequences(relation: Relation, given: frozenset[str] | None, tally: Tally) -> None:
+    """Note the sequences that defaults of columns advance which the INSERT does not give."""
+    if given is None and relation.columns:
+        return
+    for column in relation.columns.values():
+        if given is not None and column.name in given:
+            continue
+        if column.sequence is not None and (column.identity or "nextval" in (column.default or "")):
+            tally.lock(column.sequence, LockMode.ROW_EXCLUSIVE)
+        elif column.default is not None:
+            for name in _NEXTVAL.findall(column.default):
+                lock_sequence(name.replace("''", "'"), tally)
+
+
+def lock_sequence(text: str, tally: Tally) -> None:
+    """Note the lock that `nextval` and its kin take on the sequence whose name is a text."""
+    parts = re.findall(r'"(?:[^"]|"")*"|[^".\s]+', text)
+    names = [p[1:-1].replace('""', '"') if p.startswith('"') else p.lower() for p in parts]
+    if names:
+        name = tally.world.qualified(names[-1], names[-2] if len(names) > 1 else None)
+        tally.lock(name, LockMode.ROW_EXCLUSIVE)
+
+
+def _lock_for_foreign_keys(
+    relation: Relation, action: str, columns: frozenset[str] | None, tally: Tally
+) -> None:
+    if action != "DELETE":
+        for constraint in relation.constraints.values():
+            is_key = constraint.type == "f" and constraint.is_enforced
+            written = columns is None or columns & set(constraint.columns)
+            if is_key and written and constraint.referenced is not None:
+                tally.lock(constraint.referenced, LockMode.ROW_SHARE, family=True)
+    if action != "INSERT":
+        for other, constraint in list(tally.world.referencing(relation.name)):
+            keys = set(constraint.referenced_columns)
+            if columns is None or not keys or columns & keys:
+                tally.lock(other, LockMode.ROW_EXCLUSIVE, family=True)
