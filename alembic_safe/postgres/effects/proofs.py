@@ -17,16 +17,17 @@ def columns_not_null_where(expression: str) -> frozenset[str]:
     except (postgast.PgQueryError, RecursionError):
         return frozenset()
     targets = tree.stmts[0].stmt.select_stmt.target_list
-    return frozenset(_proved(targets[0].res_target.val)) if len(targets) == 1 else frozenset()
+    return columns_proved_not_null(targets[0].res_target.val) if len(targets) == 1 else frozenset()
 
 
-def _proved(node: Any) -> set[str]:
+def columns_proved_not_null(node: Any) -> frozenset[str]:
+    """Return the same for an expression of a parse tree, a `Node`."""
     from postgast import pg_query_pb2 as grammar
 
     kind = node.WhichOneof("node")
     if kind == "bool_expr" and node.bool_expr.boolop == grammar.AND_EXPR:
-        return set().union(*(_proved(argument) for argument in node.bool_expr.args))
+        return frozenset().union(*(columns_proved_not_null(arg) for arg in node.bool_expr.args))
     if kind == "null_test" and node.null_test.nulltesttype == grammar.IS_NOT_NULL:
         fields = node.null_test.arg.column_ref.fields
-        return {fields[-1].string.sval} if fields else set()
-    return set()
+        return frozenset({fields[-1].string.sval} if fields else ())
+    return frozenset()

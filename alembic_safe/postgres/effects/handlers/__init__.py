@@ -7,6 +7,7 @@ from alembic_safe.postgres.effects.handlers import (
     do_blocks,
     rows,
     settings,
+    tables,
     transactions,
     wrapped,
 )
@@ -17,6 +18,7 @@ HANDLERS: dict[str, Handler] = {
     **do_blocks.HANDLERS,
     **rows.HANDLERS,
     **settings.HANDLERS,
+    **tables.HANDLERS,
     **transactions.HANDLERS,
     **wrapped.HANDLERS,
 }

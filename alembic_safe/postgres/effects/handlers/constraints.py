@@ -1,0 +1,447 @@
+"""Constraints: ADD CONSTRAINT in all its forms, and those that stand in definitions of columns.
+
+Facts for rules in `details`: `constraints_added`, a list of (table, `Constraint`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from alembic_safe.postgres.effects.handlers import indexes
+from alembic_safe.postgres.effects.handlers.alter_table import AlterTable, Subcommand
+from alembic_safe.postgres.effects.handlers.chosen_names import constraint_name, index_name
+from alembic_safe.postgres.effects.handlers.definitions import (
+    LABELS,
+    columns_used,
+    constraint_of,
+    constraint_type,
+    key_columns,
+    key_index_of,
+    needs_version,
+)
+from alembic_safe.postgres.effects.handlers.names import strings
+from alembic_safe.postgres.effects.model import Change
+from alembic_safe.postgres.effects.tally import Tally
+from alembic_safe.postgres.effects.world import Constraint, Relation
+from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.locks import LockMode
+
+
+def add(alter: AlterTable, node: Any, column: str | None = None, *, is_null: bool = False) -> None:
+    """Add a constraint to a table, old or new.
+
+    CHECK, PRIMARY KEY, UNIQUE, EXCLUDE and NOT NULL take ACCESS EXCLUSIVE; a foreign key takes
+    SHARE ROW EXCLUSIVE, on the table that it references too.
+
+    Args:
+        alter: the statement; the table may have been made by it.
+        node: `Constraint` of the parse tree. What is none there (DEFAULT, IDENTITY) is passed over.
+        column: the column in whose definition it stands.
+        is_null: that column is new and NULL in every row, so that a foreign key needs no check.
+
+    Raises:
+        Refused: the server certainly refuses it.
+    """
+    how = _ADD.get(constraint_type(node))
+    if how is not None:
+        how(alter, node, column, is_null)
+
+
+# CHECK and NOT NULL
+
+
+def _check(alter: AlterTable, node: Any, column: str | None, is_null: bool) -> None:
+    if not node.is_enforced:
+        needs_version(alter.tally, 18, "ENFORCED")
+    alter.lock(LockMode.ACCESS_EXCLUSIVE, recurse=not node.is_no_inherit)
+    table = alter.table
+    used = columns_used(node.raw_expr)
+    _need_columns(alter.tally, table, used, 'column "{}" does not exist')
+    columns = tuple(name for name in table.columns if name in used) or tuple(sorted(used))
+    name = node.conname or constraint_name(table, columns if len(columns) == 1 else (), "check")
+    _need_free_name(alter.tally, table, name)
+    constraint = constraint_of(node, name, columns, alter.tally.world.batch)
+    _inherit(alter, constraint, no_inherit=node.is_no_inherit)
+    _note_added(alter.tally, table, constraint, "CHECK")
+
+
+def _not_null(alter: AlterTable, node: Any, column: str | None, is_null: bool) -> None:
+    """NOT NULL as a constraint with a name (18), which can be NOT VALID.
+
+    Up to version 17 that of a column is only a property of the column.
+    """
+    if column is not None and alter.tally.world.version < 18:
+        return
+    if column is None:
+        needs_version(alter.tally, 18, "NOT")
+    alter.lock(LockMode.ACCESS_EXCLUSIVE, recurse=not node.is_no_inherit)
+    table = alter.table
+    columns = (column,) if column is not None else tuple(strings(node.keys))
+    _need_columns(
+        alter.tally, table, columns, f'column "{{}}" of relation "{table.name.name}" does not exist'
+    )
+    name = node.conname or constraint_name(table, columns, "not_null")
+    constraint = constraint_of(node, name, columns, alter.tally.world.batch)
+    existing = not_null_of(table, columns[0])
+    if existing is not None:
+        _merge_not_null(alter.tally, table, existing, constraint, bool(node.conname))
+        return
+    _need_free_name(alter.tally, table, name)
+    proven = proves_not_null(table, columns[0])
+    _inherit(alter, constraint, no_inherit=node.is_no_inherit, scan=not proven)
+    if constraint.is_validated:
+        for member in alter.members():
+            _set_not_null(alter.tally, member.name, columns)
+    _note_added(alter.tally, table, constraint, "NOT NULL")
+
+
+def not_null_of(table: Relation, column: str) -> Constraint | None:
+    """Return the NOT NULL constraint of a column (18)."""
+    for constraint in table.constraints.values():
+        if constraint.type == "n" and constraint.columns == (column,):
+            return constraint
+    return None
+
+
+def proves_not_null(table: Relation, column: str) -> bool:
+    """Return whether it is known without reading rows that a column has no NULL."""
+    known = table.columns.get(column)
+    return (known is not None and known.not_null) or any(
+        column in constraint.proves_not_null
+        for constraint in table.constraints.values()
+        if constraint.is_validated and constraint.is_enforced
+    )
+
+
+def _merge_not_null(
+    tally: Tally, table: Relation, existing: Constraint, new: Constraint, is_named: bool
+) -> None:
+    if is_named and existing.name != new.name:
+        tally.refuse(
+            f'cannot create not-null constraint "{new.name}" on column "{new.columns[0]}"'
+            f' of table "{table.name.name}"',
+            "55000",
+        )
+    if new.is_validated and not existing.is_validated:
+        tally.refuse(
+            f'incompatible NOT VALID constraint "{existing.name}" on relation "{table.name.name}"',
+            "55000",
+        )
+
+
+def _set_not_null(tally: Tally, table: QualifiedName, columns: Iterable[str]) -> None:
+    relation = tally.world.relations[table]
+    for name in columns:
+        known = relation.columns.get(name)
+        if known is not None:
+            relation = relation.with_column(replace(known, not_null=True))
+    tally.world.put(relation)
+
+
+def _inherit(
+    alter: AlterTable, constraint: Constraint, *, no_inherit: bool, scan: bool = True
+) -> None:
+    """Add a check or NOT NULL to a table and to those that inherit from it, and note the scans.
+
+    One that has it already, by name, keeps its own, and its rows are not read.
+    """
+    tally, table = alter.tally, alter.table
+    if alter.only and table.children and not no_inherit:
+        tally.refuse("constraint must be added to child tables too", "42P16")
+    members = [table] if no_inherit else list(alter.members())
+    for member in members:
+        if constraint.name in member.constraints:
+            continue
+        inherited = member.name != table.name
+        tally.world.put(member.with_constraint(replace(constraint, inherited=inherited)))
+        is_read = scan and constraint.is_validated and not member.is_partitioned
+        if is_read or (scan and constraint.is_validated and not member.complete):
+            tally.scan(member)
+
+
+# PRIMARY KEY, UNIQUE and EXCLUDE
+
+
+def _key(alter: AlterTable, node: Any, column: str | None, is_null: bool) -> None:
+    if node.indexname:
+        _key_using_index(alter, node)
+        return
+    tally = alter.tally
+    type_ = constraint_type(node)
+    if node.nulls_not_distinct:
+        needs_version(tally, 15, "NULLS")
+    if node.without_overlaps:
+        needs_version(tally, 18, "WITHOUT")
+    table = _lock_for_key(alter, type_)
+    columns = (column,) if column is not None else key_columns(node)
+    named = [name for name in columns if name is not None]
+    _need_columns(tally, table, named, 'column "{}" named in key does not exist')
+    if type_ == "p":
+        _make_not_null(alter, named)
+        table = alter.table
+    name = node.conname or index_name(tally.world, table.name, columns, LABELS[type_])
+    _need_free_name(tally, table, name)
+    if table.name.sibling(name) in tally.world.index_tables:
+        tally.refuse(f'relation "{name}" already exists', "42P07")
+    batch = tally.world.batch
+    constraint = replace(constraint_of(node, name, tuple(named), batch), index=name)
+    index = key_index_of(node, name, columns, batch)
+    _need_partition_key(tally, table, constraint)
+    indexes.add_index(tally, table, index, constraint, only=alter.only)
+    _note_added(tally, table, constraint, _KEYS[type_])
+
+
+_KEYS = {"p": "PRIMARY KEY", "u": "UNIQUE", "x": "EXCLUDE"}
+
+
+def _lock_for_key(alter: AlterTable, type_: str) -> Relation:
+    """Note the locks for a key, refuse a second primary key, and return the table.
+
+    Up to version 17 partitions are only locked in SHARE mode, for their own indexes.
+    """
+    table = alter.table
+    alter.lock(LockMode.ACCESS_EXCLUSIVE, recurse=False)
+    if type_ == "p" and any(each.type == "p" for each in table.constraints.values()):
+        alter.tally.refuse(
+            f'multiple primary keys for table "{table.name.name}" are not allowed', "42P16"
+        )
+    if table.is_partitioned and not alter.only:
+        is_strong = alter.tally.world.version >= 18
+        mode = LockMode.ACCESS_EXCLUSIVE if is_strong else LockMode.SHARE
+        alter.tally.lock(table, mode, family=True)
+    return table
+
+
+def _make_not_null(alter: AlterTable, columns: Iterable[str]) -> None:
+    """Set the columns of a primary key NOT NULL, which reads the table unless they are."""
+    for member in list(alter.members()):
+        for column in columns:
+            if not proves_not_null(member, column):
+                alter.tally.lock(member, LockMode.ACCESS_EXCLUSIVE)
+                alter.tally.scan(member)
+        if alter.tally.world.version >= 18:
+            member = _with_not_null_constraints(member, columns, alter.tally.world.batch)
+            alter.tally.world.put(member)
+        _set_not_null(alter.tally, member.name, columns)
+
+
+def _with_not_null_constraints(table: Relation, columns: Iterable[str], batch: int) -> Relation:
+    for column in columns:
+        if not_null_of(table, column) is None:
+            name = constraint_name(table, (column,), "not_null")
+            proves = frozenset({column})
+            table = table.with_constraint(
+                Constraint(name, "n", columns=(column,), proves_not_null=proves, born=batch)
+            )
+    return table
+
+
+def _need_partition_key(tally: Tally, table: Relation, constraint: Constraint) -> None:
+    if table.is_partitioned and not set(table.partition_key) <= set(constraint.columns):
+        what = _KEYS[constraint.type]
+        word = "unique" if constraint.type == "u" else what.lower()
+        tally.refuse(
+            f"{word} constraint on partitioned table must include all partitioning columns",
+            "0A000",
+        )
+
+
+def _key_using_index(alter: AlterTable, node: Any) -> None:
+    """`ADD PRIMARY KEY | UNIQUE USING INDEX`: rows are read only where a column of a primary key may
+    be NULL."""
+    tally, type_ = alter.tally, constraint_type(node)
+    alter.lock(LockMode.ACCESS_EXCLUSIVE, recurse=False)
+    table = alter.table
+    if type_ == "p" and any(each.type == "p" for each in table.constraints.values()):
+        tally.refuse(
+            f'multiple primary keys for table "{table.name.name}" are not allowed', "42P16"
+        )
+    if table.is_partitioned:
+        tally.refuse(
+            "ALTER TABLE / ADD CONSTRAINT USING INDEX is not supported on partitioned tables",
+            "0A000",
+        )
+    index = table.indexes.get(node.indexname)
+    name = node.conname or node.indexname
+    if index is None:
+        _key_using_unknown_index(alter, node, name)
+        return
+    if index.constraint is not None:
+        tally.refuse(f'index "{index.name}" is already associated with a constraint', "55000")
+    if not index.is_valid:
+        tally.refuse(f'index "{index.name}" is not valid', "55000")
+    if not index.is_unique:
+        tally.refuse(f'"{index.name}" is not a unique index', "42809")
+    if None in index.columns:
+        tally.refuse(f'index "{index.name}" contains expressions', "42809")
+    if index.is_partial:
+        tally.refuse(f'"{index.name}" is a partial index', "42809")
+    if name != index.name:
+        _need_free_name(tally, table, name)
+    columns = tuple(column for column in index.columns if column is not None)
+    tightens = type_ == "p" and not all(proves_not_null(table, column) for column in columns)
+    if type_ == "p":
+        _make_not_null(alter, columns)
+    renamed = replace(index, name=name, constraint=name, is_primary=type_ == "p")
+    batch = tally.world.batch
+    constraint = replace(constraint_of(node, name, columns, batch), index=name)
+    without = tally.world.remove_index(alter.table, index.name)
+    tally.world.put(without.with_index(renamed).with_constraint(constraint))
+    _note_added(tally, table, constraint, _KEYS[type_] if tightens else "")
+
+
+def _key_using_unknown_index(alter: AlterTable, node: Any, name: str) -> None:
+    tally, table = alter.tally, alter.table
+    if table.complete:
+        tally.refuse(f'index "{node.indexname}" does not exist', "42704")
+    constraint = replace(constraint_of(node, name, (), tally.world.batch), index=name)
+    if constraint.type == "p":
+        tally.assume(f"the columns of {node.indexname} may be NULL")
+        tally.scan(table)
+    tally.world.put(table.with_constraint(constraint))
+    _note_added(tally, table, constraint, "PRIMARY KEY" if constraint.type == "p" else "")
+
+
+# FOREIGN KEY
+
+
+def _foreign_key(alter: AlterTable, node: Any, column: str | None, is_null: bool) -> None:
+    tally, world, table = alter.tally, alter.tally.world, alter.table
+    if not node.is_enforced:
+        needs_version(tally, 18, "ENFORCED")
+    if node.fk_with_period:
+        needs_version(tally, 18, "PERIOD")
+    if node.fk_del_set_cols:
+        needs_version(tally, 15, "(")
+    alter.lock(LockMode.SHARE_ROW_EXCLUSIVE, recurse=table.is_partitioned)
+    partner = _partner(alter, node)
+    if table.is_partitioned:
+        _refuse_on_partitioned(alter, node, partner)
+    columns = (column,) if column is not None else tuple(strings(node.fk_attrs))
+    _need_columns(
+        tally,
+        table,
+        columns,
+        'column "{}" referenced in foreign key constraint does not exist',
+    )
+    name = node.conname or constraint_name(table, columns, "fkey")
+    _need_free_name(tally, table, name)
+    tally.lock(partner, LockMode.SHARE_ROW_EXCLUSIVE, family=partner.is_partitioned)
+    constraint = _referencing(tally, partner, constraint_of(node, name, columns, world.batch))
+    # A table that was just made has nothing to check, nor has a column that is NULL everywhere.
+    is_empty = is_null or (tally.is_new(table.name) and table.size == 0)
+    if constraint.is_validated and not is_empty:
+        tally.scan(table)
+        tally.scan(partner)
+    for member in list(alter.members()) if table.is_partitioned else [table]:
+        inherited = member.name != table.name
+        world.put(member.with_constraint(replace(constraint, inherited=inherited)))
+    _note_added(tally, table, constraint, "FOREIGN KEY")
+
+
+def _partner(alter: AlterTable, node: Any) -> Relation:
+    tally = alter.tally
+    name = tally.world.qualified(node.pktable.relname, node.pktable.schemaname or None)
+    partner = alter.table if name == alter.name else tally.relation(node.pktable)
+    assert partner is not None  # without missing_ok
+    if partner.kind not in "rp?":
+        tally.refuse(f'referenced relation "{partner.name.name}" is not a table', "42809")
+    return partner
+
+
+def _refuse_on_partitioned(alter: AlterTable, node: Any, partner: Relation) -> None:
+    where = f'partitioned table "{alter.name.name}" referencing relation "{partner.name.name}"'
+    if alter.only:
+        alter.tally.refuse(f"cannot use ONLY for foreign key on {where}", "42809")
+    if not node.initially_valid and alter.tally.world.version < 18:
+        alter.tally.refuse(f"cannot add NOT VALID foreign key on {where}", "42809")
+
+
+def _referencing(tally: Tally, partner: Relation, constraint: Constraint) -> Constraint:
+    """Return the foreign key with what it references, refused where there is no such key."""
+    columns = constraint.referenced_columns
+    keys = [index for index in partner.indexes.values() if index.is_unique]
+    if not columns:
+        keys = [index for index in keys if index.is_primary]
+        if not keys and partner.complete:
+            tally.refuse(
+                f'there is no primary key for referenced table "{partner.name.name}"', "42704"
+            )
+    else:
+        _need_columns(
+            tally,
+            partner,
+            columns,
+            'column "{}" referenced in foreign key constraint does not exist',
+        )
+        keys = [index for index in keys if _is_key_on(index.columns, columns, index.is_partial)]
+        if not keys and partner.complete:
+            tally.refuse(
+                "there is no unique constraint matching given keys for referenced table"
+                f' "{partner.name.name}"',
+                "42830",
+            )
+    index = keys[0] if keys else None
+    if index is not None and not columns:
+        columns = tuple(column for column in index.columns if column is not None)
+    return replace(
+        constraint,
+        referenced=partner.name,
+        referenced_columns=columns,
+        index=index.name if index is not None else None,
+    )
+
+
+def _is_key_on(keys: tuple[str | None, ...], columns: tuple[str, ...], is_partial: bool) -> bool:
+    return not is_partial and len(keys) == len(columns) and set(keys) == set(columns)
+
+
+# What all of them need
+
+
+def _need_columns(tally: Tally, table: Relation, columns: Iterable[str], message: str) -> None:
+    if table.complete:
+        for column in columns:
+            if column not in table.columns and column not in _SYSTEM_COLUMNS:
+                tally.refuse(message.format(column), "42703")
+
+
+_SYSTEM_COLUMNS = frozenset({"tableoid", "ctid", "xmin", "xmax", "cmin", "cmax", ""})
+"""Columns that every table has; a whole row (`t.*`) has no name."""
+
+
+def _need_free_name(tally: Tally, table: Relation, name: str) -> None:
+    if name in table.constraints:
+        tally.refuse(
+            f'constraint "{name}" for relation "{table.name.name}" already exists', "42710"
+        )
+
+
+def _note_added(tally: Tally, table: Relation, constraint: Constraint, tightens: str) -> None:
+    tally.details.setdefault("constraints_added", []).append((table.name, constraint))
+    columns = [table.columns.get(name) for name in constraint.columns]
+    are_new = columns and all(
+        column is not None and tally.world.is_new(column.born) for column in columns
+    )
+    if tightens and constraint.is_enforced and not are_new:
+        tally.change(Change.TIGHTENED, "constraint", table.name, constraint.name, detail=tightens)
+
+
+_ADD: dict[str, Callable[[AlterTable, Any, str | None, bool], None]] = {
+    "c": _check,
+    "n": _not_null,
+    "p": _key,
+    "u": _key,
+    "x": _key,
+    "f": _foreign_key,
+}
+
+
+def add_constraint(alter: AlterTable, command: Any) -> None:
+    """`ADD CONSTRAINT`, `ADD PRIMARY KEY`, ..."""
+    add(alter, getattr(command, "def").constraint)
+
+
+SUBCOMMANDS: dict[str, Subcommand] = {"AT_AddConstraint": add_constraint}

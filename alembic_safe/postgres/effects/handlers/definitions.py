@@ -1,0 +1,170 @@
+"""Definitions as statements write them: expressions, constraints and indexes of parse trees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from alembic_safe.postgres.effects.handlers.names import strings
+from alembic_safe.postgres.effects.handlers.trees import messages
+from alembic_safe.postgres.effects.proofs import columns_proved_not_null
+from alembic_safe.postgres.effects.tally import Tally
+from alembic_safe.postgres.effects.world import Constraint, Index
+
+TYPES = {
+    "CONSTR_PRIMARY": "p",
+    "CONSTR_UNIQUE": "u",
+    "CONSTR_FOREIGN": "f",
+    "CONSTR_CHECK": "c",
+    "CONSTR_EXCLUSION": "x",
+    "CONSTR_NOTNULL": "n",
+}
+"""`pg_constraint.contype` by the name of the `ConstrType`."""
+
+LABELS = {"p": "pkey", "u": "key", "x": "excl", "f": "fkey", "c": "check", "n": "not_null"}
+"""How a name that the server chooses ends, by type of constraint."""
+
+
+def constraint_type(node: Any) -> str:
+    """Return the type of a `Constraint` node as `pg_constraint.contype` has it; empty for what is
+    no constraint there: DEFAULT, IDENTITY, DEFERRABLE, ..."""
+    from postgast import pg_query_pb2 as grammar
+
+    return TYPES.get(grammar.ConstrType.Name(node.contype), "")
+
+
+def columns_used(expression: Any) -> frozenset[str]:
+    """Return the names of the columns in an expression."""
+    return frozenset(
+        message.fields[-1].string.sval
+        for message in messages(expression)
+        if message.DESCRIPTOR.name == "ColumnRef"
+    )
+
+
+def text_of(expression: Any) -> str:
+    """Return the SQL of an expression, a `Node`; empty where it cannot be written."""
+    import postgast
+    from google.protobuf.message import DecodeError
+    from postgast import pg_query_pb2 as grammar
+
+    tree = grammar.ParseResult()
+    select = tree.stmts.add().stmt.select_stmt
+    select.limit_option = grammar.LIMIT_OPTION_DEFAULT
+    select.op = grammar.SETOP_NONE
+    select.target_list.add().res_target.val.CopyFrom(expression)
+    try:
+        return str(postgast.deparse(tree)).removeprefix("SELECT ")
+    except (postgast.PgQueryError, DecodeError, RecursionError):
+        return ""
+
+
+def constraint_of(node: Any, name: str, columns: tuple[str, ...], born: int) -> Constraint:
+    """Return the constraint that a `Constraint` node describes.
+
+    Args:
+        node: of a table, or of a column.
+        name: its name, chosen where it was given none.
+        columns: of a column's constraint that column; of a check what its expression uses.
+        born: the batch in which it is made.
+    """
+    type_ = constraint_type(node)
+    proves: frozenset[str] = frozenset()
+    if type_ in "np":
+        proves = frozenset(columns)
+    elif type_ == "c":
+        proves = columns_proved_not_null(node.raw_expr)
+    return Constraint(
+        name,
+        type_,
+        columns=columns,
+        proves_not_null=proves,
+        # The tree says it only of those that can be otherwise.
+        is_validated=node.initially_valid or type_ not in "fcn",
+        is_enforced=node.is_enforced or type_ not in "fc",
+        is_deferrable=node.deferrable,
+        referenced_columns=tuple(strings(node.pk_attrs)),
+        expression=text_of(node.raw_expr) if type_ == "c" else "",
+        born=born,
+    )
+
+
+def index_of(node: Any, name: str, born: int) -> Index:
+    """Return the index that a `CREATE INDEX` describes.
+
+    Args:
+        node: `IndexStmt`.
+        name: its name, chosen where it was given none.
+        born: the batch in which it is made.
+    """
+    elements = [element.index_elem for element in node.index_params]
+    expressions = [e.expr for e in elements if e.HasField("expr")]
+    if node.HasField("where_clause"):
+        expressions.append(node.where_clause)
+    return Index(
+        name,
+        columns=tuple(e.name or None for e in elements),
+        included=tuple(e.index_elem.name for e in node.index_including_params),
+        expression_columns=frozenset().union(*map(columns_used, expressions)),
+        operator_classes=tuple(_last(e.opclass) for e in elements),
+        collations=tuple(_last(e.collation) for e in elements),
+        method=node.access_method or "btree",
+        is_unique=node.unique,
+        is_partial=node.HasField("where_clause"),
+        nulls_not_distinct=node.nulls_not_distinct,
+        born=born,
+    )
+
+
+def key_index_of(node: Any, name: str, columns: tuple[str | None, ...], born: int) -> Index:
+    """Return the index that a PRIMARY KEY, UNIQUE or EXCLUDE constraint makes."""
+    type_ = constraint_type(node)
+    expressions = [
+        item.list.items[0].index_elem.expr
+        for item in node.exclusions
+        if item.list.items[0].index_elem.HasField("expr")
+    ]
+    if node.HasField("where_clause"):
+        expressions.append(node.where_clause)
+    return Index(
+        name,
+        columns=columns,
+        included=tuple(strings(node.including)),
+        expression_columns=frozenset().union(*map(columns_used, expressions)),
+        operator_classes=(None,) * len(columns),
+        collations=(None,) * len(columns),
+        method=node.access_method or ("gist" if node.without_overlaps else "btree"),
+        is_unique=type_ != "x",
+        is_primary=type_ == "p",
+        is_partial=node.HasField("where_clause"),
+        nulls_not_distinct=node.nulls_not_distinct,
+        constraint=name,
+        born=born,
+    )
+
+
+def key_columns(node: Any) -> tuple[str | None, ...]:
+    """Return the columns of a PRIMARY KEY, UNIQUE or EXCLUDE constraint; None is an expression."""
+    if node.exclusions:
+        return tuple(item.list.items[0].index_elem.name or None for item in node.exclusions)
+    return tuple(strings(node.keys))
+
+
+def _last(parts: Iterable[Any]) -> str | None:
+    names = strings(parts)
+    return names[-1] if names else None
+
+
+def needs_version(tally: Tally, version: int, word: str) -> None:
+    """Refuse a statement that says what the server's grammar does not have yet.
+
+    Args:
+        tally: of the statement.
+        version: the first that has it.
+        word: where the server stops reading.
+
+    Raises:
+        Refused: the server is older.
+    """
+    if tally.world.version < version:
+        tally.refuse(f'syntax error at or near "{word}"', "42601")
