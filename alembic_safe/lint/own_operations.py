@@ -19,17 +19,13 @@ def executed(written: Written) -> tuple[str, ...]:
     return (written.text,)
 
 
-def is_batched(written: Written) -> bool:
-    """Return whether the statements are sent batch by batch, each committed by itself."""
-    return isinstance(written.operation, BackfillOp)
-
-
 def _statements(operation: SafeOperation) -> tuple[str, ...]:
     if isinstance(operation, BackfillOp):
+        table = operation.table.sql
         return (
-            f"UPDATE {operation.table.sql} SET {operation.assignments}"
-            " WHERE ctid >= '(0,0)'::tid AND ctid < '(100,0)'::tid"
-            f" AND ({operation.where})",
+            # A batch: so many rows, and no more.
+            f"UPDATE {table} SET {operation.assignments} WHERE ctid = ANY (ARRAY("
+            f"SELECT ctid FROM {table} WHERE {operation.where} LIMIT 1))",
         )
     if isinstance(operation, VerifySyncOp):
         return tuple(f"SELECT {check.holds}" for check in checks_of(operation))
