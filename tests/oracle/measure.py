@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import re
-import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
-from psycopg import pq
 
 from alembic_safe.postgres.effects.model import TransactionNeed
 from alembic_safe.postgres.locks import LockMode
-from alembic_safe.rehearsal.server import ScratchServer
 from oracle.held import locks_while_running
-from oracle.statements import FIXTURE, Case
-from oracle.undo import fingerprint, take_back
+from oracle.truth import Truth
 
 _MODES = {mode.pg_locks_name: mode for mode in LockMode}
 
@@ -26,8 +20,6 @@ _REFUSED_IN_TRANSACTION = "25001"
 
 _READ_TO_THE_END = 0.9
 """Share of a table's rows; a scan may begin in the middle and rows may be added meanwhile."""
-
-_CONTROL = re.compile(r"(begin|start|commit|end|rollback|abort|savepoint|release)\b", re.I)
 
 _SNAPSHOT = """
 select c.oid, c.relkind::text, i.indrelid, pg_relation_filenode(c.oid),
@@ -43,43 +35,6 @@ _LOCKS = """
 select relation, mode from pg_locks
 where pid = pg_backend_pid() and locktype = 'relation' and granted
 """
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What one statement did, where it stands in its case.
-
-    Relations that the case itself made are left out. Names are those before the case, without the
-    schema `public`.
-
-    Args:
-        locks: the strongest mode that its session holds on each relation after it, ROW SHARE and
-            stronger; an index where its lock is stronger than that on its table.
-        rewrites: tables with a new file that is not empty, or was empty before.
-        scans: tables that were read from end to end; None where that cannot be measured, outside a
-            transaction. Tables that were rewritten, or that got an index, are not repeated.
-        builds: for each table the number of new indexes.
-        rebuilds: for each table its indexes with a new file; not of rewritten tables.
-        error: SQLSTATE and message.
-        need: whether it can run inside a transaction block.
-        renamed: the names that relations had when it began, where they were others before the case.
-    """
-
-    locks: dict[str, LockMode] = field(default_factory=dict)
-    rewrites: tuple[str, ...] = ()
-    scans: tuple[str, ...] | None = ()
-    builds: dict[str, int] = field(default_factory=dict)
-    rebuilds: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    error: tuple[str, str] | None = None
-    need: TransactionNeed = TransactionNeed.ANY
-    renamed: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def is_hazard(self) -> bool:
-        """Whether it fails, or works in proportion to a table while it blocks reads or writes."""
-        works = self.rewrites or self.scans or self.builds or self.rebuilds
-        blocks = any(mode.blocks_reads_or_writes for mode in self.locks.values())
-        return self.error is not None or bool(works and blocks)
 
 
 @dataclass(frozen=True)
@@ -101,6 +56,7 @@ class Room:
     Args:
         name: of the database.
         session: the connection that will run the case.
+        world: what the engine reads of it, pickled, once it was asked for.
         committed: what was committed since it was copied.
         rows: of each table and materialized view, by oid.
         start: the relations at the beginning, by oid.
@@ -108,6 +64,7 @@ class Room:
 
     name: str
     session: psycopg.Connection[Any]
+    world: bytes = b""
     committed: list[str] = field(default_factory=list)
     rows: dict[int, int] = field(default_factory=dict)
     start: dict[int, _Relation] = field(default_factory=dict)
@@ -117,163 +74,12 @@ class Room:
 
     def look(self) -> None:
         """Note how it is at the beginning of a case."""
+        self.world = b""
         self.start = _relations(self.session)
         self.rows = _count_rows(self.session, self.start.values())
 
 
-class Laboratory:
-    """Cases on one server. Each begins in the fixture's database, its `before` committed.
-
-    A context manager: at the end the databases are dropped.
-    """
-
-    def __init__(self, server: ScratchServer) -> None:
-        self.server = server
-        self.version = server.version
-        self._template = f"oracle_{os.getpid()}_{uuid.uuid4().hex[:8]}"
-        self._numbers = itertools.count()
-        self._untouched = ""
-        self._room: Room | None = None
-
-    def __enter__(self) -> Laboratory:
-        self._make_what_all_databases_share()
-        self.server.create_database(self._template)
-        self.server.execute(FIXTURE, database=self._template)
-        self.server.execute("analyze", database=self._template)
-        with self.server.connect(self._template) as session:
-            self._untouched = fingerprint(session)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._room is not None:
-            self._close(self._room)
-        self.server.drop_database(self._template)
-
-    def _make_what_all_databases_share(self) -> None:
-        for kind, name, create in (
-            ("roles where rolname", "r1", "create role r1"),
-            (
-                "tablespace where spcname",
-                "ts1",
-                "set allow_in_place_tablespaces = on; create tablespace ts1 location ''",
-            ),
-        ):
-            if not self.server.execute(f"select 1 from pg_{kind} = '{name}'"):
-                with self.server.connect() as connection:
-                    for statement in create.split("; "):
-                        connection.execute(statement.encode())
-
-    def room(self, case: Case) -> Room:
-        """Return a database in which `case` is about to begin: that of the case before, as far as
-        what it committed can be undone."""
-        room, self._room = self._room, None
-        committed = Case("", "", case.before).statements
-        if room is not None and room.committed != committed and not self._tidied(room):
-            self._close(room)
-            room = None
-        if room is None:
-            room = self._open()
-        if room.committed != committed:
-            room.committed = committed
-            try:
-                for statement in committed:
-                    room.session.execute(statement.encode())
-            except psycopg.Error:
-                self._close(room)
-                raise
-            room.look()
-        self._room = room
-        return room
-
-    def _tidied(self, room: Room) -> bool:
-        """Undo what was committed. Return whether the database is then as it was."""
-        if room.committed:
-            try:
-                take_back(room.session, room.committed)
-            except psycopg.Error:
-                return False
-            room.committed = []
-            if fingerprint(room.session) != self._untouched:
-                return False
-            room.look()
-        return True
-
-    def _open(self) -> Room:
-        name = f"{self._template}_{next(self._numbers)}"
-        self.server.execute(f"create database {name} template {self._template}")
-        return Room(name, self._connect(name))
-
-    def _connect(self, name: str) -> psycopg.Connection[Any]:
-        session = self.server.connect(name)
-        session.prepare_threshold = None
-        return session
-
-    def _close(self, room: Room) -> None:
-        room.session.close()
-        self.server.drop_database(room.name)
-
-    def truth(self, case: Case) -> list[Truth]:
-        """Run a case and return what each of its statements did; the last one may have failed.
-
-        Raises:
-            psycopg.Error: the server does not take what was to be committed before.
-        """
-        if not case.alone:
-            room = self.room(case)
-            try:
-                room.session.execute("begin")
-                return _run(room, case.statements)
-            finally:
-                room.session.execute("rollback")
-                room.session.execute("discard all")
-        runs = [
-            self._truth_alone(case, mode) for mode in ("ACCESS SHARE", "SHARE UPDATE EXCLUSIVE")
-        ]
-        return [_stronger(*pair) for pair in zip(*runs, strict=True)]
-
-    def _truth_alone(self, case: Case, held: str) -> list[Truth]:
-        room = self.room(case)
-        truths: list[Truth] = []
-        for statement in case.statements:
-            truths.append(self._one_alone(room, statement, held))
-            if truths[-1].error is not None:
-                break
-            room.committed = [*room.committed, statement]
-        room.session.execute("rollback")
-        room.session.execute("discard all")
-        return truths
-
-    def _one_alone(self, room: Room, statement: str, held: str) -> Truth:
-        session = room.session
-        if _CONTROL.match(statement):
-            session.execute(statement.encode())
-            return Truth(_lock_modes(room))
-        if session.info.transaction_status == pq.TransactionStatus.INTRANS:
-            return _run(room, [statement])[0]
-        session.execute("begin")
-        truth = _run(room, [statement])[0]
-        if truth.need is TransactionNeed.ANY:
-            session.execute("commit")
-            return truth
-        session.execute("rollback")
-        return self._outside_transaction(room, statement, held)
-
-    def _outside_transaction(self, room: Room, statement: str, held: str) -> Truth:
-        before = _relations(room.session)
-        families = _families(room.session, [r for r in before.values() if _names(statement, r)])
-        need = TransactionNeed.FORBIDDEN
-        try:
-            seen = locks_while_running(
-                room.session, statement, lambda: self._connect(room.name), families, held
-            )
-        except psycopg.Error as error:
-            return Truth(error=_said(error), need=need, scans=None)
-        after = _relations(room.session)
-        modes = {oid: max(_MODES[mode] for mode in modes) for oid, modes in seen.items()}
-        return _compared(room, before, after, _without_indexes(room, modes), None, need)
-
-
-def _run(room: Room, statements: list[str]) -> list[Truth]:
+def run_in_transaction(room: Room, statements: list[str]) -> list[Truth]:
     """Run statements in the open transaction block, up to the one that fails."""
     truths: list[Truth] = []
     before = _relations(room.session)
@@ -289,6 +95,28 @@ def _run(room: Room, statements: list[str]) -> list[Truth]:
         truths.append(_compared(room, before, after, _lock_modes(room, statement), scans))
         before = after
     return truths
+
+
+def run_outside_transaction(
+    room: Room, statement: str, connect: Callable[[], psycopg.Connection[Any]], held: str
+) -> Truth:
+    """Run a statement that a transaction block cannot contain, while other sessions hold its tables
+    in the mode `held`."""
+    before = _relations(room.session)
+    families = _families(room.session, [r for r in before.values() if _names(statement, r)])
+    need = TransactionNeed.FORBIDDEN
+    try:
+        seen = locks_while_running(room.session, statement, connect, families, held)
+    except psycopg.Error as error:
+        return Truth(error=_said(error), need=need, scans=None)
+    after = _relations(room.session)
+    modes = {oid: max(_MODES[mode] for mode in modes) for oid, modes in seen.items()}
+    return _compared(room, before, after, _without_indexes(room, modes), None, need)
+
+
+def locks_of(room: Room) -> Truth:
+    """Return what is left by a statement that only begins or ends a transaction."""
+    return Truth(_lock_modes(room))
 
 
 def _said(error: psycopg.Error) -> tuple[str, str]:
@@ -418,14 +246,3 @@ def _families(session: psycopg.Connection[Any], named: list[_Relation]) -> list[
         [wanted],
     )
     return [name for (name,) in rows]
-
-
-def _stronger(one: Truth, other: Truth) -> Truth:
-    locks = {
-        name: max(one.locks.get(name, LockMode.NONE), other.locks.get(name, LockMode.NONE))
-        for name in {**one.locks, **other.locks}
-    }
-    assert (one.rewrites, one.builds, one.error) == (other.rewrites, other.builds, other.error)
-    return Truth(
-        locks, one.rewrites, one.scans, one.builds, one.rebuilds, one.error, one.need, one.renamed
-    )

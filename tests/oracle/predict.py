@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 from alembic_safe.postgres.effects.analysis import begin, effects_of, end
 from alembic_safe.postgres.effects.model import Effects
 from alembic_safe.postgres.effects.world import World
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
-from oracle.measure import Truth
 from oracle.statements import FIXTURE, Case
+from oracle.truth import Truth
 
 _READ_AS_THE_PLANNER_LIKES = frozenset(
     {
@@ -32,12 +34,18 @@ _READ_AS_THE_PLANNER_LIKES = frozenset(
 
 def world_of_history(case: Case, version: int) -> World:
     """Return the world as it is known from all statements since the empty database."""
-    world = World(complete=True, version=version)
-    effects_of(FIXTURE, world)
-    world.settle()
+    world: World = pickle.loads(_fixture(version))
     effects_of(case.before, world)
     world.settle()
     return world
+
+
+@cache
+def _fixture(version: int) -> bytes:
+    world = World(complete=True, version=version)
+    effects_of(FIXTURE, world)
+    world.settle()
+    return pickle.dumps(world)
 
 
 def world_of_file(case: Case, version: int) -> World:
@@ -208,7 +216,7 @@ def _differences_in_errors(effects: Effects, truth: Truth) -> Iterator[str]:
         yield _unequal("error", f"{truth.error[1]} ({truth.error[0]})", said)
 
 
-def optimism(prediction: Prediction, truths: list[Truth], renamed: bool = True) -> Iterator[str]:
+def optimism(prediction: Prediction, truths: list[Truth]) -> Iterator[str]:
     """Yield where the engine, which does not know everything, says less than the server did."""
     after = locks_after(prediction, truths)
     if any(truth.is_hazard for truth in truths) and not prediction.is_hazard:

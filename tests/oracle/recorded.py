@@ -17,8 +17,9 @@ import psycopg
 from alembic_safe.postgres.effects.model import TransactionNeed
 from alembic_safe.postgres.locks import LockMode
 from alembic_safe.rehearsal.server import ScratchServer, installed_binaries
-from oracle.measure import Laboratory, Truth
+from oracle.laboratory import Laboratory
 from oracle.statements import FOLDER, Case, cases
+from oracle.truth import Truth
 
 FILE = FOLDER / "measured.json"
 

@@ -8,9 +8,10 @@ from contextlib import ExitStack
 import pytest
 
 from alembic_safe.rehearsal.server import ScratchServer
-from oracle.measure import Laboratory
+from oracle.laboratory import Laboratory
 from oracle.predict import (
     Prediction,
+    differences,
     optimism,
     predict,
     world_of_file,
@@ -44,9 +45,15 @@ def laboratory(
 
 
 @every_case
-def test_the_server_does_what_is_recorded(case: Case, laboratory: Laboratory) -> None:
-    answer = answer_of(laboratory, case)
-    assert answer == measured()[case.id][laboratory.version], case.sql
+def test_with_the_catalog_the_engine_says_what_the_server_does(
+    case: Case, laboratory: Laboratory
+) -> None:
+    recorded = measured()[case.id][laboratory.version]
+    prediction = None if recorded is None else predict(case, laboratory.world(case))
+    assert answer_of(laboratory, case) == recorded, "measure again: tests/oracle/recorded.py"
+    if prediction is not None and recorded is not None:
+        found = {text: [laboratory.version] for text in differences(prediction, recorded)}
+        assert not found, message(case, found)
 
 
 @every_case

@@ -339,7 +339,7 @@ alter table parent alter column code type varchar(50);
 alter table parent alter column code type text;
 
 -- [t_primary_key_bigint]
-alter table users alter column id type int;
+alter table orders alter column id type bigint;
 
 -- [t_serial_bigint]
 alter table serials alter column id type bigint;

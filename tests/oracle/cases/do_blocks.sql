@@ -61,7 +61,7 @@ end $$;
 do $$
 declare r record;
 begin
-    for r in select tablename from pg_tables where tablename in ('orders', 'users') loop
+    for r in select tablename from pg_tables where tablename in ('orders', 'unl') loop
         execute 'alter table ' || r.tablename || ' add column c float8 default random()';
     end loop;
 end $$;

@@ -80,9 +80,6 @@ alter table pt attach partition pnc for values from (200001) to (300001);
 -- [create_partition_of_deep]
 create table deep_af partition of deep for values in ('af');
 
--- [create_partition_of_hash]
-create table deep_eu2 partition of deep_eu for values with (modulus 4, remainder 1);
-
 -- [create_partition_overlapping]
 create table pt9 partition of pt for values from (50) to (60);
 
@@ -129,6 +126,36 @@ create table nl (id int, k int, v varchar(20), check (id >= 200001 and id < 3000
 insert into nl select g, g, 'v' from generate_series(200001, 202000) g;
 -- then:
 alter table ptd attach partition nl for values from (200001) to (300001);
+
+-- [attach_nullable_key_check_without_nn] the key may be NULL as far as the check says
+-- before:
+create table np (id int, k int) partition by range (id);
+create table np1 (id int, k int, check (id >= 1 and id < 100001));
+insert into np1 select g, g from generate_series(1, 2000) g;
+-- then:
+alter table np attach partition np1 for values from (1) to (100001);
+
+-- [attach_nullable_key_check_with_nn]
+-- before:
+create table np (id int, k int) partition by range (id);
+create table np1 (id int, k int, check (id is not null and id >= 1 and id < 100001));
+insert into np1 select g, g from generate_series(1, 2000) g;
+-- then:
+alter table np attach partition np1 for values from (1) to (100001);
+
+-- [attach_check_wider] the check allows more than the bound
+-- before:
+create table np1 (id int not null, k int, v varchar(20), check (id >= 1));
+insert into np1 select g, g, 'v' from generate_series(200001, 202000) g;
+-- then:
+alter table ptd attach partition np1 for values from (200001) to (300001);
+
+-- [attach_check_narrower] the check allows less than the bound
+-- before:
+create table np1 (id int not null, k int, v varchar(20), check (id >= 200001 and id < 210001));
+insert into np1 select g, g, 'v' from generate_series(200001, 202000) g;
+-- then:
+alter table pt attach partition np1 for values from (200001) to (300001);
 
 -- [attach_wrong_columns]
 alter table pt attach partition inh for values from (200001) to (300001);
@@ -217,6 +244,13 @@ alter table pt1 set (fillfactor = 70);
 -- [inherit_with_check]
 -- before:
 alter table inh add constraint inh_chk check (a > 0);
+-- then:
+alter table inh_c inherit inh;
+
+-- [inherit_with_same_check]
+-- before:
+alter table inh add constraint inh_chk check (a > 0);
+alter table inh_c add constraint inh_chk check (a > 0);
 -- then:
 alter table inh_c inherit inh;
 

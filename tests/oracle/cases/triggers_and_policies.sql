@@ -189,10 +189,10 @@ create publication pub for table orders;
 alter publication pub set table users;
 
 -- [create_event_trigger]
-create event trigger et on ddl_command_end execute function trgf();
-
--- [security_label]
-security label on table orders is 'x';
+-- before:
+create function evt() returns event_trigger language plpgsql as 'begin end';
+-- then:
+create event trigger et on ddl_command_end execute function evt();
 
 -- [reassign_owned]
 reassign owned by r1 to postgres;
