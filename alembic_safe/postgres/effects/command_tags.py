@@ -168,7 +168,7 @@ def _by_fields(node_name: str, node: Any) -> str:
         kind = grammar.TransactionStmtKind.Name(node.kind).removeprefix("TRANS_STMT_")
         return _TRANSACTIONS.get(kind) or kind.replace("_", " ")
     if node_name == "discard_stmt":
-        return grammar.DiscardMode.Name(node.target).replace("_", " ")
+        return str(grammar.DiscardMode.Name(node.target)).replace("_", " ")
     if node_name == "deallocate_stmt":
         return "DEALLOCATE ALL" if node.isall else "DEALLOCATE"
     if node_name == "close_portal_stmt":

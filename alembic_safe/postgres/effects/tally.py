@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from alembic_safe.postgres.effects.model import (
     Change,
@@ -76,6 +76,16 @@ class Tally:
         """
         return self.named(range_var.relname, range_var.schemaname or None, missing_ok=missing_ok)
 
+    def existing(self, range_var: Any) -> Relation:
+        """Return the relation that a `RangeVar` names; see `relation`.
+
+        Raises:
+            Refused: it is certain that there is none.
+        """
+        found = self.relation(range_var)
+        assert found is not None
+        return found
+
     def named(
         self, name: str, schema: str | None = None, *, missing_ok: bool = False
     ) -> Relation | None:
@@ -142,7 +152,7 @@ class Tally:
         if not self.is_new(table.name):
             self.rebuilds.append(IndexWork(table.name, name, concurrently))
 
-    def refuse(self, message: str, sqlstate: str) -> None:
+    def refuse(self, message: str, sqlstate: str) -> NoReturn:
         """Note an error that is certain.
 
         Raises:

@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 from alembic_safe.postgres.effects.handlers import (
+    access,
     alter_table,
     do_blocks,
+    drops,
+    functions,
+    maintenance,
     rows,
+    schemas,
+    sequences,
     settings,
     tables,
     transactions,
+    triggers,
+    types,
+    views,
     wrapped,
 )
 from alembic_safe.postgres.effects.tally import Handler
 
 HANDLERS: dict[str, Handler] = {
+    **access.HANDLERS,
     **alter_table.HANDLERS,
     **do_blocks.HANDLERS,
+    **drops.HANDLERS,
+    **functions.HANDLERS,
+    **maintenance.HANDLERS,
     **rows.HANDLERS,
+    **schemas.HANDLERS,
+    **sequences.HANDLERS,
     **settings.HANDLERS,
     **tables.HANDLERS,
     **transactions.HANDLERS,
+    **triggers.HANDLERS,
+    **types.HANDLERS,
+    **views.HANDLERS,
     **wrapped.HANDLERS,
 }
 """By the name of the statement's node in the grammar."""

@@ -9,11 +9,12 @@ the server runs them, which is not always the one in which they are written, and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from alembic_safe.postgres.effects.handlers.types import alter_composite
 from alembic_safe.postgres.effects.tally import Handler, Tally
-from alembic_safe.postgres.effects.world import Relation
+from alembic_safe.postgres.effects.world import Column, Relation
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
 
@@ -52,6 +53,27 @@ class AlterTable:
             yield self.table
         else:
             yield from list(self.tally.world.family(self.name))
+
+    def column(self, name: str) -> Column | None:
+        """Return a column; None where it is not known.
+
+        Raises:
+            Refused: it is certain that there is none.
+        """
+        table = self.table
+        found = table.columns.get(name)
+        if found is None and table.complete:
+            self.tally.refuse(
+                f'column "{name}" of relation "{self.name.name}" does not exist', "42703"
+            )
+        return found
+
+    def change_column(self, name: str, **changes: Any) -> None:
+        """Keep a column as it is now, in the table and in its family, where it is known."""
+        for member in self.members():
+            column = member.columns.get(name)
+            if column is not None:
+                self.put(member.with_column(replace(column, **changes)))
 
     def lock(self, mode: LockMode, *, recurse: bool = True) -> None:
         """Ask for a lock on the table; with `recurse`, unless it says ONLY, on its family too.
@@ -107,6 +129,9 @@ def alter_table(node: Any, tally: Tally) -> None:
     """`ALTER TABLE`, and what the grammar reads as one: `ALTER INDEX`, `ALTER VIEW`, ..."""
     from postgast import pg_query_pb2 as grammar
 
+    if node.objtype == grammar.OBJECT_TYPE:
+        alter_composite(node, tally)
+        return
     kind = grammar.ObjectType.Name(node.objtype).removeprefix("OBJECT_").replace("_", " ")
     tally.command = f"ALTER {'MATERIALIZED VIEW' if kind == 'MATVIEW' else kind}"
     relation = tally.relation(node.relation, missing_ok=node.missing_ok)

@@ -117,7 +117,7 @@ def _formatted(pattern: str, arguments: list[str]) -> str:
         if not 1 <= position <= len(arguments):
             raise NotConstant
         value = arguments[position - 1]
-        shown = {"s": str, "I": readable, "L": literal}[kind](value)
+        shown = value if kind == "s" else readable(value) if kind == "I" else literal(value)
         if width is None:
             return shown
         if int(width) > MAX_TEXT:

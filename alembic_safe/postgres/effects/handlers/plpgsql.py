@@ -327,7 +327,8 @@ class _Body:
     def _variable(self, number: int) -> str | None:
         if not 0 <= number < len(self.datums):
             return None
-        return self.datums[number].get("PLpgSQL_var", {}).get("refname")
+        name: str | None = self.datums[number].get("PLpgSQL_var", {}).get("refname")
+        return name
 
 
 _STATEMENT = 0

@@ -12,8 +12,10 @@ from alembic_safe.postgres.effects.handlers.queries import (
     scan_with_partitions,
     tables_behind,
 )
+from alembic_safe.postgres.effects.handlers.tables import new_name
 from alembic_safe.postgres.effects.tally import Handler, Tally
 from alembic_safe.postgres.effects.world import Relation
+from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
 
 
@@ -39,7 +41,9 @@ def select(node: Any, tally: Tally) -> None:
     with FOR UPDATE and its kin ROW SHARE. `SELECT INTO` makes a table."""
     run_query(node, tally)
     if node.HasField("into_clause"):
-        make_table(node.into_clause, tally)
+        name = new_name(node.into_clause.rel, tally)
+        if name is not None:
+            make_table(name, node.into_clause, tally)
 
 
 def insert(node: Any, tally: Tally) -> None:
@@ -68,19 +72,11 @@ def merge(node: Any, tally: Tally) -> None:
     run_query(node, tally)
 
 
-def make_table(into: Any, tally: Tally, kind: str = "r") -> None:
-    """Make the table of `SELECT INTO`, `CREATE TABLE AS` or a materialized view known.
-
-    Raises:
-        Refused: the name is taken.
-    """
-    range_var = into.rel
-    schema = "pg_temp" if range_var.relpersistence == "t" else range_var.schemaname or None
-    world = tally.world
-    name = world.qualified(range_var.relname, schema)
-    if name in world.relations and world.relations[name].complete:
-        tally.refuse(f'relation "{range_var.relname}" already exists', "42P07")
-    world.put(Relation(name, kind, persistence=range_var.relpersistence, born=world.batch))
+def make_table(name: QualifiedName, into: Any, tally: Tally, kind: str = "r") -> Relation:
+    """Make the table of `SELECT INTO`, `CREATE TABLE AS` or a materialized view known."""
+    made = Relation(name, kind, persistence=into.rel.relpersistence, born=tally.world.batch)
+    tally.world.put(made)
+    return made
 
 
 def copy(node: Any, tally: Tally) -> None:
@@ -99,7 +95,7 @@ def copy(node: Any, tally: Tally) -> None:
         if node.is_from:
             tally.unknown(f"it writes into {name}, which the server itself keeps")
         return
-    relation = tally.relation(node.relation)
+    relation = tally.existing(node.relation)
     if node.is_from:
         tally.lock(relation, LockMode.ROW_EXCLUSIVE, family=relation.is_partitioned)
         run_query(node.where_clause, tally)

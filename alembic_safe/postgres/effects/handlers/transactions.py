@@ -12,6 +12,9 @@ from alembic_safe.postgres.effects.world import Savepoint, Transaction, World
 def transaction(node: Any, tally: Tally) -> None:
     """Begin or end a transaction block or a part of one; no lock on relations.
 
+    Details:
+        is_others: the block around it was begun by whoever runs the text.
+
     Raises:
         Refused: it needs a transaction block or a savepoint that is not there, or must not stand
             in a block.
@@ -20,6 +23,9 @@ def transaction(node: Any, tally: Tally) -> None:
 
     kind = grammar.TransactionStmtKind.Name(node.kind).removeprefix("TRANS_STMT_")
     world = tally.world
+    tally.details["is_others"] = (
+        world.transaction is not None and not world.transaction.begun_by_text
+    )
     if kind in ("BEGIN", "START"):
         if world.transaction is None:  # otherwise the server only warns
             world.transaction = Transaction(mark=len(world.journal))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from alembic_safe.postgres.effects.handlers.options import is_on
 from alembic_safe.postgres.effects.handlers.queries import read_query
 from alembic_safe.postgres.effects.handlers.rows import run_query
 from alembic_safe.postgres.effects.tally import Handler, Tally
@@ -17,8 +18,7 @@ def explain(node: Any, tally: Tally) -> None:
     Details:
         runs: whether the statement is run.
     """
-    options = [item.def_elem for item in node.options]
-    runs = any(o.defname == "analyze" and _is_on(o) for o in options)
+    runs = is_on(node.options, "analyze")
     tally.details["runs"] = runs
     if runs:
         tally.absorb(tally.inside_node(node.query))
@@ -34,18 +34,6 @@ def explain(node: Any, tally: Tally) -> None:
     # Nothing is read or called, only planned.
     tally.scans.clear()
     tally.world.undo(mark)
-
-
-def _is_on(option: Any) -> bool:
-    if not option.HasField("arg"):
-        return True
-    kind = option.arg.WhichOneof("node")
-    if kind == "boolean":
-        return bool(option.arg.boolean.boolval)
-    if kind == "integer":
-        return bool(option.arg.integer.ival)
-    # What is no boolean is an error, so that only what is surely false counts.
-    return option.arg.string.sval.lower() not in ("false", "off", "no", "0")
 
 
 def prepare(node: Any, tally: Tally) -> None:

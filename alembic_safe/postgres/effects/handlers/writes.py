@@ -27,7 +27,7 @@ def write(statement: Any, tally: Tally) -> None:
     if is_system(target.relname, target.schemaname or None):
         tally.unknown(f"it writes into {target.relname}, which the server itself keeps")
         return
-    relation = tally.relation(target)
+    relation = tally.existing(target)
     if relation.kind == "m":
         tally.refuse(f'cannot change materialized view "{relation.name.name}"', "42809")
     if relation.kind == "S":
