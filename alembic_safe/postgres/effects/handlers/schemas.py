@@ -87,7 +87,7 @@ _RELATIONS = frozenset({"TABLE", "VIEW", "MATVIEW", "SEQUENCE", "FOREIGN_TABLE"}
 
 
 def drop_extensions(node: Any, tally: Tally) -> None:
-    """`DROP EXTENSION`: with CASCADE the columns of its types and what uses its functions go too."""
+    """`DROP EXTENSION`: with CASCADE what uses its types and functions goes too."""
     from postgast import pg_query_pb2 as grammar
 
     for item in node.objects:
