@@ -77,7 +77,8 @@ CHANGE = """\
 """
 
 CARELESS = """\
-    op.add_column("t{table}", sa.Column("c{number}", sa.Uuid(), server_default=sa.text("gen_random_uuid()")))
+    random = sa.text("gen_random_uuid()")
+    op.add_column("t{table}", sa.Column("c{number}", sa.Uuid(), server_default=random))
     op.create_index("ix_t{table}_c{number}", "t{table}", ["c{number}"])
     op.alter_column("t{table}", "state", type_=sa.BigInteger(), nullable=False)
     op.execute("UPDATE t{table} SET name = lower(name) WHERE name <> lower(name)")

@@ -15,6 +15,7 @@ from conftest import Database
 from forked_commands import run_command
 from markdown_blocks import Block, Command, commands_of
 
+from alembic_safe.lint.settings import LintSettings, load_lint_settings
 from alembic_safe.settings import Settings, load_settings
 
 _DOCUMENTED_URL = re.compile(r"postgresql\+(\w+)://localhost/shop")
@@ -69,11 +70,12 @@ class DocumentedShop:
                 raise AssertionError(f"{block.where}: what is to be done with {block.language}?")
 
     def run(self, command: Command, where: str) -> None:
-        """Run a command. It has to fail if its output has a line `FAILED:`, to succeed otherwise,
+        """Run a command. It has to fail if its output has a line `FAILED:` or an error that lint
+        found, to succeed otherwise,
         and to print the lines that the page shows, in their order."""
         variables, arguments = _parsed(self._here(command.text))
         status, printed = run_command(arguments, self.folder, {**_inherited(), **variables})
-        fails = any(line.startswith("FAILED:") for line in command.output)
+        fails = any(line.startswith("FAILED:") or ": error [" in line for line in command.output)
         told = f"{where}: {command.text}\n{printed}"
         assert (status != 0) == fails, f"it ended with {status}. {told}"
         # A line is wrapped on the page, and Alembic wraps some to the width of the terminal.
@@ -136,7 +138,8 @@ class DocumentedShop:
         path = self.folder / (block.file or "checked.toml")
         path.write_text(block.body)
         settings = load_settings(keywords={}, x_arguments={}, project_file=path, environment={})
-        assert settings != Settings(), f"{block.where}: it sets nothing"
+        sets_nothing = settings == Settings() and load_lint_settings(path) == LintSettings()
+        assert not sets_nothing, f"{block.where}: it sets nothing"
 
     def _ini(self, block: Block) -> None:
         """Put the values of a block into `alembic.ini`."""

@@ -24,6 +24,18 @@ context.configure(dialect_name="postgresql", **alembic_safe.configure())
 alembic_safe.run_migrations(context)
 """
 
+ONLINE_ENV = """\
+import alembic_safe
+from alembic import context
+from sqlalchemy import create_engine, pool
+
+url = context.config.get_main_option("sqlalchemy.url")
+with create_engine(url, poolclass=pool.NullPool).connect() as connection:
+    context.configure(connection=connection, **alembic_safe.configure())
+    alembic_safe.run_migrations(context)
+"""
+"""One that connects, whatever it is asked for."""
+
 PLAIN_ENV = """\
 from alembic import context
 

@@ -9,7 +9,7 @@ What a block does is told by its language:
   file, with the one that was generated.
 - `diff`: applied to the file it names. `toml`, `ini`: loaded as settings, put into `alembic.ini`.
   `sql`: executed.
-- `text`: left to `test_docs_and_source`.
+- `text`: left to `test_docs_and_source`. `yaml`: the configuration of other programs.
 """
 
 from __future__ import annotations
@@ -41,9 +41,13 @@ BEGINNING = ("The models", "The environment", "The two lines", "The first revisi
 NOT_RUN = {
     r"make ([\w-]+)": "runs these tests, or the demo, which has a test of its own",
     r"pip install .*": "changes the environment in which the tests run",
+    r"alembic-safe lint --since .*": "needs a git repository; test_lint_ranges has one",
     r"POSTGRES_BINARIES=\S+ make .*": "names folders of the reader's machine",
 }
 """Commands that are shown and not run, and why."""
+
+LEFT_OUT = ("text", "yaml")
+"""Messages, which have a test of their own, and the configuration of other programs."""
 
 ROWS = """
     INSERT INTO users (full_name) SELECT 'user ' || n FROM generate_series(1, 10000) AS n;
@@ -99,7 +103,7 @@ def play(shop: DocumentedShop, page: Path, *, without: tuple[str, ...] = ()) -> 
 
 
 def is_left_out(block: Block) -> bool:
-    if block.language == "text":
+    if block.language in LEFT_OUT:
         return True
     commands = commands_of(block) if block.language == "console" else []
     left_out = [command for command in commands if why_not_run(command.text)]
@@ -238,6 +242,10 @@ def test_settings(shop: DocumentedShop) -> None:
 
 def test_locks_and_retry(shop: DocumentedShop) -> None:
     play(shop, DOCS / "locks-and-retry.md")
+
+
+def test_lint(shop: DocumentedShop) -> None:
+    play(shop, DOCS / "lint.md")
 
 
 def test_backfill(shop: DocumentedShop) -> None:

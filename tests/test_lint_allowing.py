@@ -185,6 +185,7 @@ def test_settings_that_let_nothing_through(project: LintedProject) -> None:
 # SQL files.
 
 INDEX = "CREATE INDEX i ON t (a);"
+OTHER = "CREATE INDEX j ON t (a);"
 COMMENT = "-- alembic-safe: allow index-not-concurrent"
 ALLOWED = f"{COMMENT} -- new"
 
@@ -194,8 +195,8 @@ ALLOWED = f"{COMMENT} -- new"
     [
         (f"SELECT 1;\n{ALLOWED}\n{INDEX}", [], 1),
         (f"{INDEX} {ALLOWED}", [], 1),
-        (f"{ALLOWED}\n\n{INDEX}\n{INDEX}", [], 2),
-        (f"{ALLOWED}\n{INDEX}\n{INDEX}", ["index-not-concurrent"], 1),
+        (f"{ALLOWED}\n\n{INDEX}\n{OTHER}", [], 2),
+        (f"{ALLOWED}\n{INDEX}\n{OTHER}", ["index-not-concurrent"], 1),
         (f"{INDEX} {COMMENT}", ["index-not-concurrent", "allow-without-reason"], 0),
         (f"SELECT 1;\n{ALLOWED}\n", ["allow-unused"], 0),
         (f"CREATE INDEX\n i {ALLOWED}\n ON t (a);", [], 1),

@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from alembic.config import Config
@@ -38,7 +39,7 @@ def read_own_database(config: Config, history: ScriptDirectory) -> Database:
     """Read the database to which `env.py` connects. Nothing in it is changed.
 
     Raises:
-        CannotConnect: it does not answer.
+        CannotConnect: it does not answer, or `env.py` does not connect.
         OtherDatabase: it is not PostgreSQL.
     """
     found: list[Database] = []
@@ -50,12 +51,19 @@ def read_own_database(config: Config, history: ScriptDirectory) -> Database:
             found.append(_read(connection, history, heads, table))
         return []
 
-    # Alembic's own option for commands that only look.
-    options = {"dont_mutate": True}
-    with (
-        EnvironmentContext(config, history, fn=read, as_sql=False, **options),
-        contextlib.redirect_stdout(sys.stderr),
-    ):
+    # `dont_mutate` is Alembic's own option for commands that only look.
+    environment = EnvironmentContext(config, history, fn=read, as_sql=False, dont_mutate=True)
+    configure = environment.configure
+
+    def configure_online(connection: sa.Connection | None = None, **options: Any) -> None:
+        if connection is None:
+            raise CannotConnect(
+                "the database", "env.py gives no connection to context.configure()."
+            )
+        configure(connection=connection, **options)
+
+    environment.configure = configure_online  # type: ignore[method-assign, assignment]
+    with environment, contextlib.redirect_stdout(sys.stderr):
         history.run_env()
     if len(found) != 1:
         raise OtherDatabase(f"{len(found)} databases in one environment")

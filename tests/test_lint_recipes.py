@@ -1,0 +1,172 @@
+"""What the package writes itself lints clean, on the way up and on the way back, from the files
+alone and with the database; what Alembic writes for the same models does not."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Database
+from hand_written import write_history
+from in_process import Environment
+from linted_project import LintedProject
+from project import REPOSITORY
+from rename_cases import CASES, TABLES, Case
+from test_two_release_sequences import CHANGES
+
+from alembic_safe.lint.report import Report
+from alembic_safe.lint.run import OWN_DATABASE, Request, lint_revisions
+from alembic_safe.lint.settings import LintSettings
+from alembic_safe.rehearsal.server import ScratchServer, installed_binaries
+
+
+@pytest.fixture(scope="module")
+def newest_server(start_server: Callable[[int], ScratchServer]) -> ScratchServer:
+    """What the recipes write does not depend on the version."""
+    return start_server(max(installed_binaries()))
+
+
+@pytest.fixture
+def database(newest_server: ScratchServer) -> Iterator[Database]:
+    name = f"lint_{uuid.uuid4().hex[:12]}"
+    newest_server.create_database(name)
+    yield Database(newest_server, name)
+    newest_server.drop_database(name)
+
+
+def lint(environment: Environment, first: str, **request: object) -> Report:
+    """Lint all revisions after the first one."""
+    config = environment._config(())
+    ranges = [f"{first}:"]
+    return lint_revisions(config, Request(ranges=ranges, **request), LintSettings())  # type: ignore[arg-type]
+
+
+def told(report: Report) -> list[str]:
+    """What was found, for the message of a test."""
+    return [
+        f"{each.path.name}:{each.line} {'' if each.is_upgrade else 'downgrade '}"
+        f"{each.finding.code}: {each.finding.message}\n    {each.sql}"
+        for each in report.findings
+    ]
+
+
+def assert_clean(environment: Environment, first: str) -> None:
+    for database in (None, OWN_DATABASE):
+        report = lint(environment, first, downgrades=True, database=database)
+        assert report.revisions > 0
+        assert told(report) == [], f"with database {database!r}"
+
+
+def first_revision(environment: Environment) -> str:
+    (path,) = (environment.folder / "versions").glob("*.py")
+    return path.name.partition("_")[0]
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_sequence_lints_clean(name: str, database: Database, tmp_path: Path) -> None:
+    change = CHANGES[name]
+    environment = Environment(tmp_path, database.url(), change.models("old"))
+    environment.autogenerate("tables")
+    environment.upgrade()
+    environment.metadata = change.models("new")
+    first = first_revision(environment)
+    environment.autogenerate()
+    assert_clean(environment, first)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_rename_with_all_that_hangs_on_the_column_lints_clean(
+    name: str, database: Database, tmp_path: Path
+) -> None:
+    case: Case = CASES[name]
+    environment = Environment(
+        tmp_path, database.url(), case.models(), include_object=case.is_visible
+    )
+    tables = TABLES.replace("{type}", case.type)
+    (environment.folder / "versions" / "first_.py").write_text(
+        "from alembic import op\n"
+        "import sqlalchemy as sa\n"
+        "revision, down_revision = 'first', None\n"
+        f"def upgrade():\n    op.get_bind().exec_driver_sql({tables + case.sql!r})\n"
+        "def downgrade():\n    pass\n"
+    )
+    environment.upgrade()
+    environment.autogenerate()
+    assert_clean(environment, "first")
+
+
+def test_the_sample_lints_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = tmp_path / "sample_env"
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(REPOSITORY / "sample_env", sample, ignore=ignore)
+    monkeypatch.setenv("SHOP_DATABASE_URL", "postgresql+psycopg://localhost/none")
+    monkeypatch.setenv("SHOP_MODELS", "models_v2")
+    monkeypatch.syspath_prepend(str(sample))
+    from alembic.config import Config
+
+    report = lint_revisions(Config(str(sample / "alembic.ini")), settings=LintSettings())
+    assert report.revisions == 1
+    assert [each.finding.code for each in report.errors] == []
+
+
+# What Alembic writes.
+
+NAIVE = {
+    "an index": 'op.create_index("ix", "orders", ["note"])',
+    "a foreign key": 'op.create_foreign_key(None, "orders", "users", ["user_id"], ["id"])',
+    "a check": 'op.create_check_constraint("ck", "orders", "note <> \'\'")',
+    "a unique constraint": 'op.create_unique_constraint("uq", "orders", ["note"])',
+    "NOT NULL": 'op.alter_column("orders", "note", nullable=False)',
+    "another type": 'op.alter_column("orders", "user_id", type_=sa.BigInteger())',
+    "another name": 'op.alter_column("orders", "note", new_column_name="memo")',
+    "another name of a table": 'op.rename_table("orders", "purchases")',
+    "a column dropped": 'op.drop_column("orders", "note")',
+    "a table dropped": 'op.drop_table("orders")',
+    "a NOT NULL column": 'op.add_column("orders", sa.Column("x", sa.Text(), nullable=False))',
+    "a column with a volatile default": 'op.add_column("orders", sa.Column("x", sa.Uuid(),'
+    ' server_default=sa.text("gen_random_uuid()")))',
+    "a batch": 'with op.batch_alter_table("orders") as batch:'
+    '\n    batch.alter_column("note", nullable=False)',
+    "an update of all rows": "op.execute(\"UPDATE orders SET note = ''\")",
+    "an update through the bind": "op.get_bind().execute(sa.text(\"UPDATE orders SET note = ''\"))",
+    "concurrently in a transaction": 'op.execute("CREATE INDEX CONCURRENTLY ix ON orders (note)")',
+    "what cannot be read": "op.execute(\"DO $$ BEGIN EXECUTE 'DROP TABLE ' || 'orders'; END $$\")",
+    "what reads": "for row in op.get_bind().execute(sa.text('SELECT 1')): pass",
+}
+
+TABLES_OF_ALEMBIC = """
+op.create_table("users", sa.Column("id", sa.BigInteger, primary_key=True))
+op.create_table(
+    "orders",
+    sa.Column("id", sa.BigInteger, primary_key=True),
+    sa.Column("user_id", sa.Integer, nullable=False),
+    sa.Column("note", sa.Text),
+)
+op.create_index("ix_orders_user_id", "orders", ["user_id"])
+"""
+
+
+@pytest.mark.parametrize("knows_history", [True, False], ids=["history", "no history"])
+@pytest.mark.parametrize("name", NAIVE)
+def test_what_alembic_writes_is_caught(tmp_path: Path, name: str, knows_history: bool) -> None:
+    project = LintedProject(tmp_path)
+    write_history(project, "r1", upgrade=TABLES_OF_ALEMBIC if knows_history else "pass")
+    write_history(project, "r2", "r1", upgrade=NAIVE[name])
+    report = project.lint(LintSettings(), ranges=["r2"])
+    assert report.errors, told(report)
+
+
+def test_nothing_is_said_of_tables_that_the_revision_makes(tmp_path: Path) -> None:
+    project = LintedProject(tmp_path)
+    write_history(
+        project,
+        "r1",
+        upgrade=TABLES_OF_ALEMBIC
+        + 'op.create_index("ix", "orders", ["note"])\n'
+        + 'op.alter_column("orders", "note", nullable=False)\n',
+    )
+    report = project.lint(LintSettings())
+    assert told(report) == []
