@@ -24,9 +24,6 @@ update users set name = 'x';
 -- [delete_everything]
 delete from unl;
 
--- [delete_referenced] looks into the table that references it
-delete from parent where id = 5;
-
 -- [insert_referencing]
 insert into child values (5000, 1, 'c1');
 
@@ -35,9 +32,6 @@ insert into unl select qty from orders;
 
 -- [insert_on_conflict]
 insert into users (id, email) values (1, 'x') on conflict (id) do update set email = excluded.email;
-
--- [insert_not_null]
-insert into users (id) values (9000);
 
 -- [update_from]
 update users set name = o.note from orders o where o.user_id = users.id and o.id = 5;

@@ -185,9 +185,6 @@ truncate only base;
 -- [truncate_inherited]
 truncate base;
 
--- [truncate_empty]
-truncate empty_table;
-
 -- [lock_share]
 lock table orders in share mode;
 

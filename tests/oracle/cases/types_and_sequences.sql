@@ -123,9 +123,6 @@ create or replace function immf() returns text language sql immutable as 'select
 -- [procedure_create]
 create procedure pr() language plpgsql as 'begin end';
 
--- [extension_missing]
-create extension nosuch;
-
 -- [type_create_composite]
 create type pair as (a int, b int);
 
