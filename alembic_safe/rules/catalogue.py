@@ -43,5 +43,12 @@ def code_of(rule: object) -> str:
     return str(getattr(rule, "__name__", "")).replace("_", "-")
 
 
-CODES = frozenset(code_of(rule) for rule in (*RULES, *REVISION_RULES))
+def documented_rules() -> dict[str, Rule | RevisionRule]:
+    """Return for each code the function whose docstring explains it."""
+    functions: tuple[Rule | RevisionRule, ...] = (*RULES, *REVISION_RULES)
+    # The other half of `rename_table`, with the same code.
+    return {code_of(f): f for f in functions if f is not compatibility.rename_table_without_view}
+
+
+CODES = frozenset(documented_rules())
 """What findings of this package's rules can be called."""

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from alembic_safe.postgres.effects import Change, Effects, NameChange
 from alembic_safe.postgres.effects.world import Relation, TypeName
 from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings
-from alembic_safe.rules.reading import subcommands, unless, words, written
+from alembic_safe.rules.reading import is_named, subcommands, unless, words, written
 
 _TABLES = frozenset({"table", "view", "materialized view", "foreign table"})
-_OTHERS = frozenset({"type", "domain", "value", "attribute", "function", "sequence", "schema"})
+_OTHERS = frozenset({"type", "domain", "value", "attribute", "function", "sequence"})
 
 _CONTRACT = "do it in a contract revision, which waits until no such release runs"
 
@@ -81,7 +81,7 @@ def rename_object(effects: Effects, surroundings: Surroundings) -> Iterator[Find
     The running release names it in casts, in values that it writes, in calls. Add the new one
     beside it, and drop the old one in a contract revision.
     """
-    for change in _changes(effects, surroundings, Change.RENAMED, _OTHERS):
+    for change in _changes(effects, surroundings, Change.RENAMED, _OTHERS | {"schema"}):
         yield Finding(
             "rename-object",
             Severity.ERROR,
@@ -97,15 +97,15 @@ def drop_object(effects: Effects, surroundings: Surroundings) -> Iterator[Findin
     No rows are lost, but every query of the running release that uses it fails from now on. Drop
     it in a contract revision, which waits.
     """
-    kinds = _OTHERS | {"view"}
-    for change in _changes(effects, surroundings, Change.DROPPED, kinds):
-        yield Finding(
-            "drop-object",
-            Severity.ERROR,
-            f"every query of the running release that uses {change.kind}"
-            f" {_of(change, surroundings)} fails",
-            advice=_CONTRACT,
-        )
+    for change in _changes(effects, surroundings, Change.DROPPED, _OTHERS | {"view", "extension"}):
+        if is_named(effects, change):
+            yield Finding(
+                "drop-object",
+                Severity.ERROR,
+                f"every query of the running release that uses {change.kind}"
+                f" {_of(change, surroundings)} fails",
+                advice=_CONTRACT,
+            )
 
 
 def drop_unique(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
@@ -207,19 +207,17 @@ def required_column(effects: Effects, surroundings: Surroundings) -> Iterator[Fi
     a default in the database, or add it without NOT NULL, and make it NOT NULL in a contract
     revision.
     """
-    added = {each.definition.colname for each in subcommands(effects) if each.kind == "AddColumn"}
-    for change in _tightened(effects, surroundings):
-        if change.kind == "column" and change.name in added:
-            table = written(change.relation, surroundings.world)
-            yield Finding(
-                "required-column",
-                Severity.ERROR,
-                f"every INSERT of the running release into {table} fails, because it does not"
-                f" give {change.name}",
-                change.relation,
-                advice="give it a server default, or add it without NOT NULL and make it NOT NULL"
-                " in a contract revision",
-            )
+    for change in _tightened(effects, surroundings, "AddColumn"):
+        table = written(change.relation, surroundings.world)
+        yield Finding(
+            "required-column",
+            Severity.ERROR,
+            f"every INSERT of the running release into {table} fails, because it does not give"
+            f" {change.name}",
+            change.relation,
+            advice="give it a server default, or add it without NOT NULL and make it NOT NULL in a"
+            " contract revision",
+        )
 
 
 def drop_default(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
@@ -227,36 +225,46 @@ def drop_default(effects: Effects, surroundings: Surroundings) -> Iterator[Findi
 
     An INSERT of the running release that leaves the column out fails from now on.
     """
-    for change in _tightened(effects, surroundings):
-        if change.kind == "default":
-            table = written(change.relation, surroundings.world)
-            yield Finding(
-                "drop-default",
-                Severity.ERROR,
-                f"an INSERT of the running release into {table} that leaves {change.name} out"
-                " fails",
-                change.relation,
-                advice=_CONTRACT,
-            )
+    for change in _tightened(effects, surroundings, "ColumnDefault", "DropIdentity"):
+        table = written(change.relation, surroundings.world)
+        yield Finding(
+            "drop-default",
+            Severity.ERROR,
+            f"an INSERT of the running release into {table} that leaves {change.name} out fails"
+            f"{unless(effects)}",
+            change.relation,
+            advice=_CONTRACT,
+        )
 
 
 def tightened_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A column becomes NOT NULL while a release may still write NULL.
 
     Make it NOT NULL in a contract revision: `alembic revision --autogenerate` writes it there, with
-    a last look for rows that the old release wrote.
+    a last look for rows that the old release wrote. Where a CHECK refuses NULL already, nothing is
+    reported.
     """
-    added = {each.definition.colname for each in subcommands(effects) if each.kind == "AddColumn"}
-    for change in _tightened(effects, surroundings):
-        if change.kind == "column" and change.name not in added:
-            yield Finding(
-                "tightened-column",
-                Severity.WARNING,
-                f"a write of the running release that leaves {_of(change, surroundings)} NULL"
-                " fails",
-                change.relation,
-                advice=_CONTRACT,
-            )
+    tightened = {
+        (change.relation, column)
+        for change in _tightened(effects, surroundings, "SetNotNull", "AddConstraint")
+        for column in _not_null_columns(effects, change)
+    }
+    for relation, column in sorted(tightened):
+        name = f"{written(relation, surroundings.world)}.{column}"
+        yield Finding(
+            "tightened-column",
+            Severity.WARNING,
+            f"a write of the running release that leaves {name} NULL fails",
+            relation,
+            advice=_CONTRACT,
+        )
+
+
+def _not_null_columns(effects: Effects, change: NameChange) -> tuple[str, ...]:
+    if change.kind == "column":
+        return (str(change.name),)
+    added = effects.details.get("constraints_added", ())
+    return next((c.columns for _, c in added if c.name == change.name and c.type == "n"), ())
 
 
 def tightened_table(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
@@ -265,17 +273,27 @@ def tightened_table(effects: Effects, surroundings: Surroundings) -> Iterator[Fi
     NOT VALID makes no difference: it holds for new rows at once. What is on a new column is not
     reported. Add it in a contract revision.
     """
-    for change in _tightened(effects, surroundings):
-        if change.kind in ("constraint", "index", "table"):
-            what = change.detail or change.name or "the new constraint"
-            table = written(change.relation, surroundings.world)
-            yield Finding(
-                "tightened-table",
-                Severity.WARNING,
-                f"a write of the running release to {table} fails where it does not satisfy {what}",
-                change.relation,
-                advice=_CONTRACT,
-            )
+    if not surroundings.old_release_runs:
+        return
+    for change in effects.changes:
+        is_one = change.change is Change.TIGHTENED and change.kind != "column"
+        if not is_one or _not_null_columns(effects, change):
+            continue
+        table = effects.details.get("table", change.relation)
+        what = change.name or change.relation.name
+        where = (
+            "a value of"
+            if change.kind in ("type", "domain")
+            else "a write of the running release to"
+        )
+        yield Finding(
+            "tightened-table",
+            Severity.WARNING,
+            f"{where} {written(table, surroundings.world)} is refused where it does not satisfy"
+            f" {what}{f' ({change.detail})' if change.detail else ''}",
+            table,
+            advice=_CONTRACT,
+        )
 
 
 def hidden_object(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
@@ -338,10 +356,19 @@ def _changes(
     return [each for each in effects.changes if each.change is change and each.kind in kinds]
 
 
-def _tightened(effects: Effects, surroundings: Surroundings) -> list[NameChange]:
+def _tightened(effects: Effects, surroundings: Surroundings, *kinds: str) -> list[NameChange]:
+    """Return what subcommands of these kinds refuse from now on, of columns by their names."""
     if not surroundings.old_release_runs:
         return []
-    return [each for each in effects.changes if each.change is Change.TIGHTENED]
+    found = [each for each in subcommands(effects) if each.kind in kinds]
+    names = {each.name or getattr(each.definition, "colname", "") for each in found}
+    is_constraint = any(each.kind == "AddConstraint" for each in found)
+    return [
+        each
+        for each in effects.changes
+        if each.change is Change.TIGHTENED
+        and (each.name in names if each.kind == "column" else is_constraint)
+    ]
 
 
 def _of(change: NameChange, surroundings: Surroundings) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.effects import Change, Effects, NameChange
 from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings
-from alembic_safe.rules.reading import shown, subcommands, words, written
+from alembic_safe.rules.reading import is_named, shown, subcommands, words, written
 
 
 def drop_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
@@ -23,9 +23,9 @@ def drop_column(effects: Effects, surroundings: Surroundings) -> Iterator[Findin
     for that.
     """
     columns = _gone(effects, surroundings, "column")
-    table = columns[0].relation if columns else None
-    if table is None or effects.node_name != "alter_table_stmt":
+    if not columns:
         return
+    table = columns[0].relation
     names = words([str(change.name) for change in columns])
     yield Finding(
         "drop-column",
@@ -45,6 +45,8 @@ def drop_table(effects: Effects, surroundings: Surroundings) -> Iterator[Finding
     does not use it; a contract revision waits for that.
     """
     for change in _gone(effects, surroundings, "table"):
+        if not is_named(effects, change):
+            continue
         yield Finding(
             "drop-table",
             _severity(surroundings),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from alembic_safe.postgres.effects import Effects, World, effects_of
 from alembic_safe.rules.catalogue import REVISION_RULES, RULES
@@ -69,6 +69,18 @@ class Judge:
 
 
 def _with_children(effects: Effects) -> Iterator[Effects]:
-    yield effects
+    """Yield a statement and those inside of it, each with what it does itself."""
+    if not effects.children:
+        yield effects
+        return
+    yield replace(
+        effects,
+        locks={},
+        rewrites=(),
+        scans=(),
+        index_builds=(),
+        index_rebuilds=(),
+        changes=(),
+    )
     for child in effects.children:
         yield from _with_children(child)

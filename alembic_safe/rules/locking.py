@@ -394,7 +394,7 @@ def work_while_locked(effects: Effects, surroundings: Surroundings) -> Iterator[
     added it, anything that reads a table after ALTER TABLE. Commit in between: put the work into a
     revision of its own.
     """
-    if not effects.works or not effects.blocking or effects.node_name == "truncate_stmt":
+    if not effects.works or not effects.blocking or effects.node_name in _ELSEWHERE:
         return
     if any(True for rule in _UNDER_ITS_OWN_LOCK for _finding in rule(effects, surroundings)):
         return
@@ -415,6 +415,20 @@ def work_while_locked(effects: Effects, surroundings: Surroundings) -> Iterator[
         else "put it into a revision of its own, so that what it follows is committed before",
     )
 
+
+_ELSEWHERE = frozenset(
+    {
+        "truncate_stmt",
+        "insert_stmt",
+        "update_stmt",
+        "delete_stmt",
+        "merge_stmt",
+        "copy_stmt",
+        "refresh_mat_view_stmt",
+    }
+)
+"""They have rules of their own, beside locks; and nobody writes into a materialized view but
+REFRESH."""
 
 _UNDER_ITS_OWN_LOCK: tuple[Callable[[Effects, Surroundings], Iterator[Finding]], ...] = (
     index_not_concurrent,

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from alembic_safe.postgres.effects import Effects, World
+from alembic_safe.postgres.effects import Effects, NameChange, World
+from alembic_safe.postgres.effects.handlers.names import object_name
 from alembic_safe.postgres.effects.handlers.trees import messages
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
@@ -55,6 +56,14 @@ def only_subcommand(effects: Effects, *kinds: str) -> Subcommand | None:
     """
     found = subcommands(effects)
     return found[0] if len(found) == 1 and found[0].kind in kinds else None
+
+
+def is_named(effects: Effects, change: NameChange) -> bool:
+    """Return whether a DROP names what it drops, and does not drop it because of CASCADE."""
+    if effects.node_name != "drop_stmt":
+        return True
+    names = {object_name(node)[-1] for node in effects.node.objects}
+    return change.relation.name in names
 
 
 def table_of(effects: Effects, world: World) -> QualifiedName:
@@ -150,10 +159,9 @@ def words(names: Iterator[str] | list[str] | tuple[str, ...]) -> str:
 
 def shown(name: QualifiedName, world: World) -> str:
     """Return a relation's name for a message, with its size if that is known."""
-    sizes = [relation.size for relation in world.family(name)]
-    if not sizes or None in sizes:
-        return str(written(name, world))
-    return f"{written(name, world)} ({_size(sum(size or 0 for size in sizes))})"
+    # A table that statements have made is empty at first, which tells nothing of later.
+    size = sum(relation.size or 0 for relation in world.family(name))
+    return f"{written(name, world)} ({_size(size)})" if size else str(written(name, world))
 
 
 def written(name: QualifiedName, world: World) -> QualifiedName:
@@ -187,6 +195,16 @@ def blocked_tables(effects: Effects, world: World) -> str:
         names = words([shown(name, world) for name in writes])
         parts.append(f"{blocked(LockMode.SHARE)} {names}")
     return " and ".join(parts)
+
+
+def locked_tables(effects: Effects, world: World) -> list[QualifiedName]:
+    """Return the relations, no indexes, that a statement itself locks against reads or writes."""
+    indexes = {change.relation for change in effects.changes if change.kind == "index"}
+    return [
+        name
+        for name, mode in effects.locks.items()
+        if mode.blocks_reads_or_writes and name not in indexes and name not in world.index_tables
+    ]
 
 
 def unless(effects: Effects) -> str:

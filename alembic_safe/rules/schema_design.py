@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
 from alembic_safe.postgres.effects import Effects
@@ -28,6 +29,20 @@ _SHORT_SERIALS = frozenset({"serial", "serial4", "smallserial", "serial2"})
 _SHORT_INTEGERS = frozenset({"int2", "int4"}) | _SHORT_SERIALS
 
 
+@dataclass(frozen=True)
+class _ForeignKey:
+    """A new foreign key, with the statement that made it and the tables as they are afterwards."""
+
+    effects: Effects
+    constraint: Constraint
+    table: Relation
+    referenced: QualifiedName
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.constraint.columns
+
+
 def foreign_key_without_index(
     seen: Sequence[Effects], surroundings: Surroundings
 ) -> Iterator[tuple[Effects, Finding]]:
@@ -37,45 +52,21 @@ def foreign_key_without_index(
     without an index it reads the whole referencing table each time, under locks. PostgreSQL
     creates no such index by itself. It may come later in the same revision.
     """
-    for effects, table, constraint in _new_foreign_keys(seen, surroundings):
-        if any(_begins_with(index.columns, constraint) for index in _usable(table)):
+    for key in _new_foreign_keys(seen, surroundings):
+        usable = (i for i in key.table.indexes.values() if i.is_valid and not i.is_partial)
+        if any(set(i.columns[: len(key.columns)]) == set(key.columns) for i in usable):
             continue
-        columns = ", ".join(constraint.columns)
-        unless = "" if table.complete else ", unless there is an index on it already"
+        unless = "" if key.table.complete else ", unless there is one already"
         finding = Finding(
             "foreign-key-without-index",
             Severity.WARNING,
-            f"every DELETE in {written(constraint.referenced, surroundings.world)} reads all of"
-            f" {written(table.name, surroundings.world)}, because no index begins with"
-            f" ({columns}){unless}",
-            table.name,
-            indexes.on_columns(table, constraint.columns, surroundings),
+            f"every DELETE in {written(key.referenced, surroundings.world)} reads all of"
+            f" {written(key.table.name, surroundings.world)}, because no index begins with"
+            f" ({', '.join(key.columns)}){unless}",
+            key.table.name,
+            indexes.on_columns(key.table, key.columns, surroundings),
         )
-        yield effects, finding
-
-
-def _new_foreign_keys(
-    seen: Sequence[Effects], surroundings: Surroundings
-) -> Iterator[tuple[Effects, Relation, Constraint]]:
-    world = surroundings.world
-    for effects in seen:
-        if effects.node_name not in ("alter_table_stmt", "create_stmt"):
-            continue
-        relation = world.find(table_of(effects, world))
-        before = effects.before.get(relation.name) if relation is not None else None
-        known = before.constraints if before is not None else {}
-        for constraint in relation.constraints.values() if relation is not None else ():
-            is_new = world.is_new(constraint.born) and constraint.name not in known
-            if constraint.type == "f" and is_new and constraint.referenced is not None:
-                yield effects, relation, constraint
-
-
-def _usable(table: Relation) -> list[Any]:
-    return [each for each in table.indexes.values() if each.is_valid and not each.is_partial]
-
-
-def _begins_with(columns: Sequence[str | None], constraint: Constraint) -> bool:
-    return set(columns[: len(constraint.columns)]) == set(constraint.columns)
+        yield key.effects, finding
 
 
 def foreign_key_types_differ(
@@ -86,26 +77,41 @@ def foreign_key_types_differ(
     A smaller type runs out of values before the keys do, and a comparison of two types cannot
     always use an index.
     """
-    for effects, table, constraint in _new_foreign_keys(seen, surroundings):
-        referenced = surroundings.world.find(constraint.referenced)
+    world = surroundings.world
+    for key in _new_foreign_keys(seen, surroundings):
+        referenced = world.find(key.referenced)
         if referenced is None:
             continue
-        keys = constraint.referenced_columns or _primary_key(referenced)
-        for column, key in zip(constraint.columns, keys, strict=False):
-            own, other = table.columns.get(column), referenced.columns.get(key)
+        remote = key.constraint.referenced_columns or _primary_key(referenced)
+        for name, remote_name in zip(key.columns, remote, strict=False):
+            own, other = key.table.columns.get(name), referenced.columns.get(remote_name)
             if own is None or other is None or own.type is None or other.type is None:
                 continue
             if (own.type.name, own.type.schema) != (other.type.name, other.type.schema):
-                name = written(table.name, surroundings.world)
-                to = written(referenced.name, surroundings.world)
                 finding = Finding(
                     "foreign-key-types-differ",
                     Severity.WARNING,
-                    f"{name}.{column} is {own.type.name} and references {to}.{key}, which is"
-                    f" {other.type.name}",
-                    table.name,
+                    f"{written(key.table.name, world)}.{name} is {own.type.name} and references"
+                    f" {written(key.referenced, world)}.{remote_name}, which is {other.type.name}",
+                    key.table.name,
                 )
-                yield effects, finding
+                yield key.effects, finding
+
+
+def _new_foreign_keys(seen: Sequence[Effects], surroundings: Surroundings) -> Iterator[_ForeignKey]:
+    world = surroundings.world
+    for effects in seen:
+        if effects.node_name not in ("alter_table_stmt", "create_stmt"):
+            continue
+        table = world.find(table_of(effects, world))
+        if table is None:
+            continue
+        before = effects.before.get(table.name)
+        known = before.constraints if before is not None else {}
+        for constraint in table.constraints.values():
+            is_new = world.is_new(constraint.born) and constraint.name not in known
+            if constraint.type == "f" and is_new and constraint.referenced is not None:
+                yield _ForeignKey(effects, constraint, table, constraint.referenced)
 
 
 def _primary_key(relation: Relation) -> tuple[str, ...]:

@@ -8,7 +8,14 @@ from alembic_safe.postgres.effects import Effects
 from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings
 from alembic_safe.rules.fixes import indexes
 from alembic_safe.rules.fixes.writing import fix
-from alembic_safe.rules.reading import blocked_tables, shown, subcommands, table_of, words
+from alembic_safe.rules.reading import (
+    blocked_tables,
+    locked_tables,
+    shown,
+    subcommands,
+    table_of,
+    words,
+)
 
 _CONCURRENT_DETACH = 14
 """The first version with `DETACH PARTITION ... CONCURRENTLY`."""
@@ -27,17 +34,20 @@ def drop_index_not_concurrent(effects: Effects, surroundings: Surroundings) -> I
     if effects.node_name != "drop_stmt" or node.remove_type != grammar.OBJECT_INDEX:
         return
     world = surroundings.world
-    locked = [name for name, mode in effects.locks.items() if mode.blocks_reads_or_writes]
-    tables = [name for name in locked if name in effects.before or world.find(name) is not None]
-    known = [effects.before.get(name) or world.find(name) for name in tables]
-    if not locked or any(relation is not None and relation.is_partitioned for relation in known):
+    tables = locked_tables(effects, world)
+    known = [world.find(name) for name in tables]
+    if node.concurrent or any(
+        relation is not None and relation.is_partitioned for relation in known
+    ):
         return
-    names = words([shown(name, world) for name in tables or locked])
+    if not tables and not effects.changes:
+        return
+    names = words([shown(name, world) for name in tables]) if tables else "its table"
     yield Finding(
         "drop-index-not-concurrent",
         Severity.WARNING,
         f"waits for every query on {names}, and whatever comes after waits behind it",
-        (tables or locked)[0],
+        tables[0] if tables else None,
         indexes.drop_index_concurrently(effects, surroundings),
     )
 
@@ -78,14 +88,16 @@ def several_tables_locked(effects: Effects, surroundings: Surroundings) -> Itera
     do not count.
     """
     world = surroundings.world
-    held = [name for name, mode in effects.held.items() if mode.blocks_reads_or_writes]
-    known = {member.name for name in held for member in world.family(name)} | set(held)
+    held = [
+        name
+        for name, mode in effects.held.items()
+        if mode.blocks_reads_or_writes and world.find(name) is not None
+    ]
+    known = {member.name for name in held for member in world.family(name)}
     more = [
         name
-        for name, mode in effects.locks.items()
-        if mode.blocks_reads_or_writes
-        and world.index_tables.get(name, name) not in known
-        and not {member.name for member in world.family(name)} & known
+        for name in locked_tables(effects, world)
+        if name not in known and not {member.name for member in world.family(name)} & known
     ]
     if held and more:
         yield Finding(
@@ -104,7 +116,7 @@ def lock_table(effects: Effects, surroundings: Surroundings) -> Iterator[Finding
     `LOCK TABLE` without a mode is ACCESS EXCLUSIVE. Statements take the locks that they need by
     themselves; a lock by hand lasts for as long as everything that follows.
     """
-    tables = [name for name, mode in effects.locks.items() if mode.blocks_reads_or_writes]
+    tables = locked_tables(effects, surroundings.world)
     if effects.node_name == "lock_stmt" and tables:
         yield Finding(
             "lock-table",
@@ -126,7 +138,7 @@ def lock_timeout_missing(
     if surroundings.has_runner:
         return
     for effects in seen:
-        tables = [name for name, mode in effects.locks.items() if mode.blocks_reads_or_writes]
+        tables = locked_tables(effects, surroundings.world)
         if tables and not effects.lock_timeout:
             names = words([shown(name, surroundings.world) for name in tables])
             finding = Finding(

@@ -22,7 +22,9 @@ def in_batches(effects: Effects, surroundings: Surroundings) -> Fix | None:
     That is one of plain values that use no column: then a row that has them is done.
     """
     node = effects.node
-    if effects.node_name != "update_stmt" or node.from_clause or node.returning_list:
+    if effects.node_name != "update_stmt" or node.from_clause:
+        return None
+    if any(field.name.startswith("returning") for field, _ in node.ListFields()):
         return None
     if node.HasField("with_clause") or node.relation.HasField("alias") or not node.relation.inh:
         return None
