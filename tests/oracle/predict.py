@@ -217,11 +217,34 @@ def _differences_in_errors(effects: Effects, truth: Truth) -> Iterator[str]:
 
 
 def optimism(prediction: Prediction, truths: list[Truth]) -> Iterator[str]:
-    """Yield where the engine, which does not know everything, says less than the server did."""
+    """Yield where the engine, which knows the whole history, says less than the server did."""
+    yield from _hazards_let_through(prediction, [truth for truth in truths if truth.is_hazard])
+    yield from _locks_left_out(prediction, truths)
+
+
+def optimism_of_file(prediction: Prediction, truths: list[Truth]) -> Iterator[str]:
+    """Yield where the engine, which knows nothing but a file, says less than the server did and the
+    file tells.
+
+    That a name is not there, or there already, no file can tell.
+    """
+    told = [truth for truth in truths if truth.error is None or truth.error[0] in _TOLD_BY_A_TEXT]
+    yield from _hazards_let_through(prediction, [truth for truth in told if truth.is_hazard])
+    yield from _locks_left_out(prediction, truths)
+
+
+_TOLD_BY_A_TEXT = frozenset({"25001", "42601", "55P04"})
+"""No transaction block allowed; no such syntax in this version; a value of an enum used in the
+transaction that added it."""
+
+
+def _hazards_let_through(prediction: Prediction, hazards: list[Truth]) -> Iterator[str]:
+    if hazards and not prediction.is_hazard:
+        yield f"a hazard that the engine lets through: {describe(hazards[0])}"
+
+
+def _locks_left_out(prediction: Prediction, truths: list[Truth]) -> Iterator[str]:
     after = locks_after(prediction, truths)
-    if any(truth.is_hazard for truth in truths) and not prediction.is_hazard:
-        worst = next(truth for truth in truths if truth.is_hazard)
-        yield f"a hazard that the engine lets through: {describe(worst)}"
     for number, truth in enumerate(truths[: len(after)]):
         effects = prediction.effects[number]
         if effects.unknown or truth.error is not None:
@@ -232,11 +255,12 @@ def optimism(prediction: Prediction, truths: list[Truth]) -> Iterator[str]:
             if after[number].get(name, LockMode.NONE) < mode
             and (is_named(name, effects.sql) or not effects.assumed)
         }
+        where = f"statement {number + 1}: " if len(truths) > 1 else ""
         if missed:
-            where = f"statement {number + 1}: " if len(truths) > 1 else ""
             yield where + _unequal("locks held after it", _said(missed), _said(after[number]))
         if truth.need is not effects.transaction:
-            yield _unequal("in a transaction block", truth.need.value, effects.transaction.value)
+            need = effects.transaction.value
+            yield where + _unequal("in a transaction block", truth.need.value, need)
 
 
 def describe(truth: Truth) -> str:

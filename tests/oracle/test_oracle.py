@@ -7,18 +7,22 @@ from contextlib import ExitStack
 
 import pytest
 
+from alembic_safe.postgres.effects.world import World
 from alembic_safe.rehearsal.server import ScratchServer
+from oracle.figures import figures
 from oracle.laboratory import Laboratory
 from oracle.predict import (
     Prediction,
     differences,
     optimism,
+    optimism_of_file,
     predict,
     world_of_file,
     world_of_history,
 )
 from oracle.recorded import VERSIONS, answer_of, measured
 from oracle.statements import Case, cases
+from oracle.truth import Truth
 
 every_case = pytest.mark.parametrize("case", cases(), ids=lambda case: case.id)
 
@@ -58,26 +62,42 @@ def test_with_the_catalog_the_engine_says_what_the_server_does(
 
 @every_case
 def test_from_history_the_engine_is_never_more_optimistic_than_the_server(case: Case) -> None:
-    _assert_none(case, lambda version: predict(case, world_of_history(case, version)), optimism)
+    _assert_none(case, world_of_history, optimism)
 
 
 @every_case
 def test_from_the_file_alone_the_engine_is_never_more_optimistic_than_the_server(
     case: Case,
 ) -> None:
-    _assert_none(case, lambda version: predict(case, world_of_file(case, version)), optimism)
+    _assert_none(case, world_of_file, optimism_of_file)
+
+
+def test_from_history_every_hazard_is_found_and_few_warnings_are_wrong() -> None:
+    found = figures(world_of_history, accepted_only=True)
+    assert found.missed == ()
+    assert found.precision >= 0.9, found.false
+
+
+def test_from_the_file_alone_every_hazard_is_found() -> None:
+    found = figures(world_of_file, accepted_only=True)
+    assert found.missed == ()
+    assert found.precision >= PRECISION_OF_THE_FILE_ALONE, found.false
+
+
+PRECISION_OF_THE_FILE_ALONE = 0.5
+"""What a file does not tell is taken for the worse."""
 
 
 def _assert_none(
     case: Case,
-    predicted: Callable[[int], Prediction],
-    compare: Callable[..., Iterator[str]],
+    world: Callable[[Case, int], World],
+    compare: Callable[[Prediction, list[Truth]], Iterator[str]],
 ) -> None:
     found: dict[str, list[int]] = {}
     for version in VERSIONS:
         truths = measured().get(case.id, {}).get(version)
         if truths is not None:
-            for difference in compare(predicted(version), truths):
+            for difference in compare(predict(case, world(case, version)), truths):
                 found.setdefault(difference, []).append(version)
     assert not found, message(case, found)
 
