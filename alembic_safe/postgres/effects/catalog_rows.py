@@ -115,6 +115,7 @@ class _Relations:
                 is_partition=row.is_partition,
                 is_default_partition=row.is_default_partition,
                 partition_key=tuple(row.partition_key),
+                has_key_expressions=row.has_key_expressions,
                 bound=self._expressions.get(("bound", row.oid, 0)) or "",
                 triggers=frozenset(row.triggers),
                 rules=frozenset(row.rules),
@@ -202,6 +203,7 @@ def _function(row: Row, parsed_body: str | None) -> Function:
         language=row.language,
         body="" if row.is_overloaded else parsed_body or row.body,
         arguments=tuple(name for name in row.arguments if name),
+        can_be_inlined=row.can_be_inlined and not row.is_overloaded,
     )
 
 

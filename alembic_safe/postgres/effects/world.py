@@ -151,6 +151,8 @@ class Relation:
         is_partition: its one parent is partitioned.
         is_default_partition: the partition for what no other takes.
         partition_key: columns of the partition key.
+        has_key_expressions: whether the partition key has expressions; those columns are among the
+            others.
         bound: `FOR VALUES ...` as SQL.
         triggers: names of its triggers, internal ones not included.
         rules: names of its rules, a view's own not included.
@@ -177,6 +179,7 @@ class Relation:
     is_partition: bool = False
     is_default_partition: bool = False
     partition_key: tuple[str, ...] = ()
+    has_key_expressions: bool = False
     bound: str = ""
     triggers: frozenset[str] = frozenset()
     rules: frozenset[str] = frozenset()
@@ -245,7 +248,11 @@ class Function:
         language: `sql`, `plpgsql`, ...
         body: of a LANGUAGE sql or plpgsql function; empty where it is not known, as with overloads.
         arguments: names of its arguments and result columns.
+        argument_types: names of the types of its arguments, without those of the result.
         returns: the name of the type that it returns; empty where it is not known.
+        is_used: whether triggers, defaults, views or the like are known to call it.
+        can_be_inlined: whether the planner may put its body in place of a call: LANGUAGE sql, one
+            value, not STRICT, without SECURITY DEFINER and SET.
     """
 
     name: QualifiedName
@@ -253,8 +260,16 @@ class Function:
     language: str = ""
     body: str = ""
     arguments: tuple[str, ...] = ()
+    argument_types: tuple[str, ...] = ()
     returns: str = ""
+    is_used: bool = False
+    can_be_inlined: bool = False
     born: int = 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is the only one of its name, with arguments and result that are known."""
+        return bool(self.returns)
 
 
 @dataclass(frozen=True)
@@ -301,6 +316,7 @@ class World:
         settings: what `SET` changed, or the session has: `lock_timeout`, `search_path`,
             `timezone`, ... in lower case.
         prepared: the statements of PREPARE, by name; the parse tree of each, a `Node`.
+        cursors: the queries of DECLARE, likewise.
         batch: what is created now is born in this batch (`settle`).
         transaction: the open transaction block.
         journal: what every change replaced, so that it can be undone.
@@ -315,6 +331,7 @@ class World:
     absent: dict[QualifiedName, bool] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     prepared: dict[str, Any] = field(default_factory=dict)
+    cursors: dict[str, Any] = field(default_factory=dict)
     batch: int = 1
     transaction: Transaction | None = None
     journal: list[tuple[dict[Any, Any], Any, Any]] = field(default_factory=list)

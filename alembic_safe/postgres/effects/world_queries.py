@@ -191,6 +191,10 @@ SELECT CAST(c.oid AS bigint) AS oid,
            )
            ORDER BY k.position NULLS LAST, a.attnum
        ) ELSE CAST(ARRAY[] AS text[]) END AS partition_key,
+       c.relkind = 'p' AND EXISTS (
+           SELECT FROM pg_partitioned_table AS p
+           WHERE p.partrelid = c.oid AND p.partexprs IS NOT NULL
+       ) AS has_key_expressions,
        CASE WHEN c.relhastriggers THEN ARRAY(
            SELECT CAST(t.tgname AS text) FROM pg_trigger AS t
            WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
@@ -472,6 +476,8 @@ SELECT DISTINCT ON (schema, name)
        COALESCE(CAST(p.proargnames AS text[]), CAST(ARRAY[] AS text[])) AS arguments,
        count(*) OVER (PARTITION BY p.proname, p.pronamespace) > 1 AS is_overloaded,
        CASE WHEN l.lanname IN ('sql', 'plpgsql') THEN p.prosrc ELSE '' END AS body,
+       l.lanname = 'sql' AND p.prokind = 'f' AND NOT p.proretset AND NOT p.proisstrict
+           AND NOT p.prosecdef AND p.proconfig IS NULL AS can_be_inlined,
        {{has_parsed_body}} AS has_parsed_body
 FROM pg_proc AS p
 JOIN pg_namespace AS n ON n.oid = p.pronamespace AND {_IN_USE.format("n")}

@@ -5,40 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from alembic_safe.postgres.effects.expressions import is_null
 from alembic_safe.postgres.effects.handlers.chosen_names import sequence_name
 from alembic_safe.postgres.effects.handlers.definitions import needs_version, text_of
 from alembic_safe.postgres.effects.handlers.names import strings
 from alembic_safe.postgres.effects.tally import Tally
-from alembic_safe.postgres.effects.world import Column, Relation, TypeName
+from alembic_safe.postgres.effects.world import Column, Relation
 from alembic_safe.postgres.identifiers import QualifiedName, literal, readable
-
-_SERIALS = {
-    "smallserial": "int2",
-    "serial2": "int2",
-    "serial": "int4",
-    "serial4": "int4",
-    "bigserial": "int8",
-    "serial8": "int8",
-}
-
-
-def type_of(node: Any) -> TypeName:
-    """Return the type that a `TypeName` of the parse tree is; of `serial` the integer type."""
-    names = strings(node.names)
-    schema = names[-2] if len(names) > 1 and names[-2] != "pg_catalog" else None
-    name = names[-1]
-    if len(names) == 1:
-        name = _SERIALS.get(name, name)
-    modifiers = tuple(
-        item.a_const.ival.ival for item in node.typmods if item.a_const.HasField("ival")
-    )
-    return TypeName(name, modifiers, is_array=len(node.array_bounds) > 0, schema=schema)
-
-
-def is_serial(node: Any) -> bool:
-    """Return whether a `TypeName` of the parse tree is `serial`, `bigserial` or `smallserial`."""
-    names = strings(node.names)
-    return len(names) == 1 and names[0] in _SERIALS
+from alembic_safe.postgres.types import SERIALS, type_of
 
 
 def column_of(definition: Any, table: QualifiedName, tally: Tally) -> Column:
@@ -56,15 +30,19 @@ def column_of(definition: Any, table: QualifiedName, tally: Tally) -> Column:
     """
     from postgast import pg_query_pb2 as grammar
 
+    type_ = type_of(definition.type_name) if definition.HasField("type_name") else None
+    serial = SERIALS.get(type_.name) if type_ is not None and type_.schema is None else None
+    if type_ is not None and serial is not None:
+        type_ = replace(type_, name=serial)
     column = Column(
         definition.colname,
-        type=type_of(definition.type_name) if definition.HasField("type_name") else None,
+        type=type_,
         collation=_collation(definition),
         born=tally.world.batch,
     )
     if definition.HasField("raw_default"):
         column = replace(column, default=text_of(definition.raw_default))
-    if is_serial(definition.type_name):
+    if serial is not None:
         sequence = _make_sequence(table, column.name, tally)
         name = literal(".".join(map(readable, (sequence.schema or "public", sequence.name))))
         default = f"nextval({name}::regclass)"
@@ -75,8 +53,8 @@ def column_of(definition: Any, table: QualifiedName, tally: Tally) -> Column:
         if kind in ("NOTNULL", "PRIMARY"):
             column = replace(column, not_null=True)
         elif kind == "DEFAULT":
-            is_null = _is_null(node.raw_expr)
-            column = replace(column, default=None if is_null else text_of(node.raw_expr))
+            has_none = is_null(node.raw_expr)
+            column = replace(column, default=None if has_none else text_of(node.raw_expr))
         elif kind == "IDENTITY":
             sequence = _make_sequence(table, column.name, tally)
             identity = node.generated_when
@@ -97,10 +75,6 @@ def generated_expression(definition: Any) -> Any:
         if item.constraint.contype == grammar.CONSTR_GENERATED:
             return item.constraint.raw_expr
     return None
-
-
-def _is_null(expression: Any) -> bool:
-    return bool(expression.WhichOneof("node") == "a_const" and expression.a_const.isnull)
 
 
 def _collation(definition: Any) -> str | None:

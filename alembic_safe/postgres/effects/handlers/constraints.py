@@ -14,11 +14,14 @@ from alembic_safe.postgres.effects.handlers.alter_table import AlterTable, Subco
 from alembic_safe.postgres.effects.handlers.chosen_names import constraint_name, index_name
 from alembic_safe.postgres.effects.handlers.definitions import (
     LABELS,
+    are_new,
     columns_used,
     constraint_of,
     constraint_type,
     key_columns,
     key_index_of,
+    need_columns,
+    need_partition_key,
     needs_version,
 )
 from alembic_safe.postgres.effects.handlers.names import strings
@@ -58,7 +61,7 @@ def _check(alter: AlterTable, node: Any, column: str | None, is_null: bool) -> N
     alter.lock(LockMode.ACCESS_EXCLUSIVE, recurse=not node.is_no_inherit)
     table = alter.table
     used = columns_used(node.raw_expr)
-    _need_columns(alter.tally, table, used, 'column "{}" does not exist')
+    need_columns(alter.tally, table, used, 'column "{}" does not exist')
     columns = tuple(name for name in table.columns if name in used) or tuple(sorted(used))
     name = node.conname or constraint_name(table, columns if len(columns) == 1 else (), "check")
     _need_free_name(alter.tally, table, name)
@@ -79,7 +82,7 @@ def _not_null(alter: AlterTable, node: Any, column: str | None, is_null: bool) -
     alter.lock(LockMode.ACCESS_EXCLUSIVE, recurse=not node.is_no_inherit)
     table = alter.table
     columns = (column,) if column is not None else tuple(strings(node.keys))
-    _need_columns(
+    need_columns(
         alter.tally, table, columns, f'column "{{}}" of relation "{table.name.name}" does not exist'
     )
     name = node.conname or constraint_name(table, columns, "not_null")
@@ -177,18 +180,19 @@ def _key(alter: AlterTable, node: Any, column: str | None, is_null: bool) -> Non
     table = _lock_for_key(alter, type_)
     columns = (column,) if column is not None else key_columns(node)
     named = [name for name in columns if name is not None]
-    _need_columns(tally, table, named, 'column "{}" named in key does not exist')
+    need_columns(tally, table, named, 'column "{}" named in key does not exist')
     if type_ == "p":
         _make_not_null(alter, named)
         table = alter.table
-    name = node.conname or index_name(tally.world, table.name, columns, LABELS[type_])
+    included = strings(node.including)
+    name = node.conname or index_name(tally.world, table.name, [*columns, *included], LABELS[type_])
     _need_free_name(tally, table, name)
     if table.name.sibling(name) in tally.world.index_tables:
         tally.refuse(f'relation "{name}" already exists', "42P07")
     batch = tally.world.batch
     constraint = replace(constraint_of(node, name, tuple(named), batch), index=name)
     index = key_index_of(node, name, columns, batch)
-    _need_partition_key(tally, table, constraint)
+    need_partition_key(tally, table, columns, _KEYS[type_])
     indexes.add_index(tally, table, index, constraint, only=alter.only)
     _note_added(tally, table, constraint, _KEYS[type_])
 
@@ -238,19 +242,8 @@ def _with_not_null_constraints(table: Relation, columns: Iterable[str], batch: i
     return table
 
 
-def _need_partition_key(tally: Tally, table: Relation, constraint: Constraint) -> None:
-    if table.is_partitioned and not set(table.partition_key) <= set(constraint.columns):
-        what = _KEYS[constraint.type]
-        word = "unique" if constraint.type == "u" else what.lower()
-        tally.refuse(
-            f"{word} constraint on partitioned table must include all partitioning columns",
-            "0A000",
-        )
-
-
 def _key_using_index(alter: AlterTable, node: Any) -> None:
-    """`ADD PRIMARY KEY | UNIQUE USING INDEX`: rows are read only where a column of a primary key may
-    be NULL."""
+    """`ADD ... USING INDEX`: rows are read where a column of a primary key may be NULL."""
     tally, type_ = alter.tally, constraint_type(node)
     alter.lock(LockMode.ACCESS_EXCLUSIVE, recurse=False)
     table = alter.table
@@ -320,7 +313,7 @@ def _foreign_key(alter: AlterTable, node: Any, column: str | None, is_null: bool
     if table.is_partitioned:
         _refuse_on_partitioned(alter, node, partner)
     columns = (column,) if column is not None else tuple(strings(node.fk_attrs))
-    _need_columns(
+    need_columns(
         tally,
         table,
         columns,
@@ -344,8 +337,7 @@ def _foreign_key(alter: AlterTable, node: Any, column: str | None, is_null: bool
 def _partner(alter: AlterTable, node: Any) -> Relation:
     tally = alter.tally
     name = tally.world.qualified(node.pktable.relname, node.pktable.schemaname or None)
-    partner = alter.table if name == alter.name else tally.relation(node.pktable)
-    assert partner is not None  # without missing_ok
+    partner = alter.table if name == alter.name else tally.existing(node.pktable)
     if partner.kind not in "rp?":
         tally.refuse(f'referenced relation "{partner.name.name}" is not a table', "42809")
     return partner
@@ -370,7 +362,7 @@ def _referencing(tally: Tally, partner: Relation, constraint: Constraint) -> Con
                 f'there is no primary key for referenced table "{partner.name.name}"', "42704"
             )
     else:
-        _need_columns(
+        need_columns(
             tally,
             partner,
             columns,
@@ -401,17 +393,6 @@ def _is_key_on(keys: tuple[str | None, ...], columns: tuple[str, ...], is_partia
 # What all of them need
 
 
-def _need_columns(tally: Tally, table: Relation, columns: Iterable[str], message: str) -> None:
-    if table.complete:
-        for column in columns:
-            if column not in table.columns and column not in _SYSTEM_COLUMNS:
-                tally.refuse(message.format(column), "42703")
-
-
-_SYSTEM_COLUMNS = frozenset({"tableoid", "ctid", "xmin", "xmax", "cmin", "cmax", ""})
-"""Columns that every table has; a whole row (`t.*`) has no name."""
-
-
 def _need_free_name(tally: Tally, table: Relation, name: str) -> None:
     if name in table.constraints:
         tally.refuse(
@@ -421,11 +402,7 @@ def _need_free_name(tally: Tally, table: Relation, name: str) -> None:
 
 def _note_added(tally: Tally, table: Relation, constraint: Constraint, tightens: str) -> None:
     tally.details.setdefault("constraints_added", []).append((table.name, constraint))
-    columns = [table.columns.get(name) for name in constraint.columns]
-    are_new = columns and all(
-        column is not None and tally.world.is_new(column.born) for column in columns
-    )
-    if tightens and constraint.is_enforced and not are_new:
+    if tightens and constraint.is_enforced and not are_new(tally, table, constraint.columns):
         tally.change(Change.TIGHTENED, "constraint", table.name, constraint.name, detail=tightens)
 
 

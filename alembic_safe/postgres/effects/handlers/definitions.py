@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,7 +10,7 @@ from alembic_safe.postgres.effects.handlers.names import strings
 from alembic_safe.postgres.effects.handlers.trees import messages
 from alembic_safe.postgres.effects.proofs import columns_proved_not_null
 from alembic_safe.postgres.effects.tally import Tally
-from alembic_safe.postgres.effects.world import Constraint, Index
+from alembic_safe.postgres.effects.world import Constraint, Index, Relation
 
 TYPES = {
     "CONSTR_PRIMARY": "p",
@@ -155,6 +156,38 @@ def _last(parts: Iterable[Any]) -> str | None:
     return names[-1] if names else None
 
 
+def element_names(elements: Iterable[Any]) -> list[str]:
+    """Return the names of an index's columns, as the server chooses them for expressions too
+    (`ChooseIndexColumnNames`).
+
+    Args:
+        elements: `IndexElem` nodes.
+    """
+    names: list[str] = []
+    for element in elements:
+        wanted = element.index_elem.name or _expression_name(element.index_elem.expr)
+        numbered = (f"{wanted}{number or ''}" for number in itertools.count())
+        names.append(next(name for name in numbered if name not in names))
+    return names
+
+
+def _expression_name(expression: Any) -> str:
+    """Return what the server calls an expression in an index (`FigureIndexColname`)."""
+    kind = expression.WhichOneof("node")
+    if kind == "func_call":
+        return strings(expression.func_call.funcname)[-1]
+    if kind == "column_ref":
+        return strings(expression.column_ref.fields)[-1]
+    if kind == "coalesce_expr":
+        return "coalesce"
+    if kind == "type_cast":
+        inner = _expression_name(expression.type_cast.arg)
+        return inner if inner != "expr" else strings(expression.type_cast.type_name.names)[-1]
+    if kind == "collate_clause":
+        return _expression_name(expression.collate_clause.arg)
+    return "expr"
+
+
 def needs_version(tally: Tally, version: int, word: str) -> None:
     """Refuse a statement that says what the server's grammar does not have yet.
 
@@ -168,3 +201,49 @@ def needs_version(tally: Tally, version: int, word: str) -> None:
     """
     if tally.world.version < version:
         tally.refuse(f'syntax error at or near "{word}"', "42601")
+
+
+_SYSTEM_COLUMNS = frozenset({"tableoid", "ctid", "xmin", "xmax", "cmin", "cmax", ""})
+"""Columns that every table has; a whole row (`t.*`) has no name."""
+
+
+def need_columns(tally: Tally, table: Relation, columns: Iterable[str], message: str) -> None:
+    """Refuse a definition that uses a column that is certainly not there.
+
+    Args:
+        tally: of the statement.
+        table: with the columns.
+        columns: their names.
+        message: what the server says, with `{}` for the column.
+
+    Raises:
+        Refused: one is not there.
+    """
+    if table.complete:
+        for column in columns:
+            if column not in table.columns and column not in _SYSTEM_COLUMNS:
+                tally.refuse(message.format(column), "42703")
+
+
+def need_partition_key(
+    tally: Tally, table: Relation, columns: Iterable[str | None], word: str
+) -> None:
+    """Refuse a unique key of a partitioned table that lacks a column of the partition key.
+
+    Raises:
+        Refused: it does.
+    """
+    if table.is_partitioned and not set(table.partition_key) <= set(columns):
+        tally.refuse(
+            f'{word} constraint on table "{table.name.name}" lacks column of the partition key',
+            "0A000",
+        )
+
+
+def are_new(tally: Tally, table: Relation, columns: Iterable[str]) -> bool:
+    """Return whether every one of the columns was added in this batch, so that the running release
+    writes none of them; False of none."""
+    found = [table.columns.get(column) for column in columns]
+    return bool(found) and all(
+        column is not None and tally.world.is_new(column.born) for column in found
+    )

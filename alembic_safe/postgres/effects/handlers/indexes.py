@@ -1,17 +1,78 @@
-"""CREATE INDEX, DROP INDEX, REINDEX, ALTER INDEX.
+"""CREATE INDEX, and how indexes of a partitioned table come to its partitions.
 
-Facts for rules in `details`: `index`, the `Index` that CREATE INDEX makes, and `table`, its table;
-`dropped`, the dropped indexes as a list of (table, `Index`).
+Facts for rules in `details`: `index`, the `Index` that CREATE INDEX makes, and `table`, its table.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from alembic_safe.postgres.effects.handlers.chosen_names import index_name
-from alembic_safe.postgres.effects.handlers.definitions import LABELS
-from alembic_safe.postgres.effects.tally import Tally
+from alembic_safe.postgres.effects.handlers.definitions import (
+    LABELS,
+    are_new,
+    element_names,
+    index_of,
+    need_columns,
+    need_partition_key,
+    needs_version,
+)
+from alembic_safe.postgres.effects.model import Change
+from alembic_safe.postgres.effects.tally import Handler, Tally
 from alembic_safe.postgres.effects.world import Constraint, Index, Relation
+from alembic_safe.postgres.locks import LockMode
+
+
+def create_index(node: Any, tally: Tally) -> None:
+    """`CREATE INDEX`: SHARE on the table, which blocks writes while it is read; with CONCURRENTLY
+    SHARE UPDATE EXCLUSIVE, which blocks neither. Partitions are locked alike, and get theirs.
+
+    Raises:
+        Refused: the name is taken, or the server certainly refuses it for another reason.
+    """
+    if node.concurrent:
+        tally.only_outside_transaction()
+    if node.nulls_not_distinct:
+        needs_version(tally, 15, "NULLS")
+    world, only = tally.world, not node.relation.inh
+    table = tally.existing(node.relation)
+    if table.kind not in "rpmf?":
+        tally.refuse(f'cannot create index on relation "{table.name.name}"', "42809")
+    if table.kind == "f":
+        tally.refuse(f'cannot create index on foreign table "{table.name.name}"', "42809")
+    if table.is_partitioned and node.concurrent:
+        tally.refuse(
+            f'cannot create index on partitioned table "{table.name.name}" concurrently', "0A000"
+        )
+    mode = LockMode.SHARE_UPDATE_EXCLUSIVE if node.concurrent else LockMode.SHARE
+    tally.lock(table, mode)
+    if _is_there(node, table, tally):
+        return
+    tally.lock(table, mode, family=table.is_partitioned and not only)
+    names = element_names([*node.index_params, *node.index_including_params])
+    name = node.idxname or index_name(world, table.name, names)
+    index = index_of(node, name, world.batch)
+    need_columns(tally, table, index.uses, 'column "{}" does not exist')
+    if index.is_unique:
+        need_partition_key(tally, table, index.columns, "UNIQUE")
+        if not are_new(tally, table, index.uses):
+            tally.change(Change.TIGHTENED, "index", table.name.sibling(name), detail="UNIQUE")
+    tally.details |= {"index": index, "table": table.name}
+    add_index(tally, table, index, only=only, concurrently=node.concurrent)
+
+
+def _is_there(node: Any, table: Relation, tally: Tally) -> bool:
+    if not node.idxname:
+        return False
+    world, name = tally.world, table.name.sibling(node.idxname)
+    if name in world.index_tables or name in world.relations:
+        if not node.if_not_exists:
+            tally.refuse(f'relation "{name.name}" already exists', "42P07")
+        return True
+    if node.if_not_exists and not world.is_gone(name):
+        tally.assume(f"there is no {name} yet")
+    return False
 
 
 def add_index(
@@ -58,7 +119,7 @@ def give_partition_index(
             tally.world.put(partition.with_index(replace(existing, parent=name)))
             return
     label = LABELS[constraint.type] if constraint is not None else "idx"
-    chosen = index_name(tally.world, partition.name, index.columns, label)
+    chosen = index_name(tally.world, partition.name, (*index.columns, *index.included), label)
     owner = None
     if constraint is not None:
         owner = replace(constraint, name=chosen, index=chosen, inherited=True)
@@ -99,3 +160,6 @@ def _shape(index: Index) -> tuple[object, ...]:
         index.is_partial,
         index.nulls_not_distinct,
     )
+
+
+HANDLERS: dict[str, Handler] = {"index_stmt": create_index}

@@ -1,4 +1,4 @@
-"""CREATE TABLE in all its forms, DROP TABLE, TRUNCATE, LOCK TABLE."""
+"""CREATE TABLE in all its forms, TRUNCATE, LOCK TABLE."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from alembic_safe.postgres.effects.handlers.definitions import (
     constraint_type,
     key_columns,
 )
-from alembic_safe.postgres.effects.handlers.partitions import adopt, bound_of
+from alembic_safe.postgres.effects.handlers.partitions import adopt
+from alembic_safe.postgres.effects.handlers.queries import tables_behind
 from alembic_safe.postgres.effects.tally import Handler, Tally
 from alembic_safe.postgres.effects.world import TEMPORARY, Column, Constraint, Relation
 from alembic_safe.postgres.identifiers import QualifiedName
@@ -57,7 +58,7 @@ def create_table(node: Any, tally: Tally, kind: str = "r") -> None:
     definition.finish()
     for parent in parents:
         if node.HasField("partbound"):
-            adopt(tally, parent.name, name, bound_of(node.partbound))
+            adopt(tally, parent.name, name, node.partbound)
         else:
             _join_family(tally, parent.name, name)
     definition.add_constraints()
@@ -94,8 +95,7 @@ def new_name(range_var: Any, tally: Tally, *, or_not: bool = False) -> Qualified
 
 
 def _parent(range_var: Any, node: Any, tally: Tally) -> Relation:
-    parent = tally.relation(range_var)
-    assert parent is not None  # without missing_ok
+    parent = tally.existing(range_var)
     if not node.HasField("partbound"):
         tally.lock(parent, LockMode.SHARE_UPDATE_EXCLUSIVE)
         return parent
@@ -124,6 +124,7 @@ class _Definition:
         self._kept: dict[str, Constraint] = {}
         self._generated: dict[str, frozenset[str]] = {}
         self._key: tuple[str, ...] = ()
+        self._has_key_expressions = False
         self._constraints: list[tuple[Any, str | None]] = []
         self._likes: list[tuple[Relation, int]] = []
         self._complete = True
@@ -157,6 +158,7 @@ class _Definition:
         for item in spec.part_params:
             element = item.partition_elem
             columns += [element.name] if element.name else sorted(columns_used(element.expr))
+            self._has_key_expressions |= not element.name
         self._key = tuple(columns)
 
     def finish(self) -> None:
@@ -170,6 +172,7 @@ class _Definition:
                 constraints=self._kept,
                 generated_from=self._generated,
                 partition_key=self._key,
+                has_key_expressions=self._has_key_expressions,
             )
         )
 
@@ -206,8 +209,7 @@ class _Definition:
             self._constraints.append((_not_null(), column.name))
 
     def _like(self, clause: Any) -> None:
-        source = self._tally.relation(clause.relation)
-        assert source is not None  # without missing_ok
+        source = self._tally.existing(clause.relation)
         self._complete = self._complete and source.complete
         self._likes.append((source, clause.options))
         for column in source.columns.values():
@@ -291,4 +293,76 @@ def _not_null() -> Any:
     )
 
 
-HANDLERS: dict[str, Handler] = {"create_stmt": create_table}
+def create_foreign_table(node: Any, tally: Tally) -> None:
+    """`CREATE FOREIGN TABLE`."""
+    create_table(node.base_stmt, tally, kind="f")
+
+
+def truncate(node: Any, tally: Tally) -> None:
+    """`TRUNCATE`: ACCESS EXCLUSIVE on the tables, their partitions and inheriting tables.
+
+    With CASCADE on those that reference them, with RESTART IDENTITY on their sequences. No row is
+    read, and indexes are emptied, not rebuilt.
+
+    Raises:
+        Refused: a table is not there, is none, or is referenced and CASCADE is not said.
+    """
+    from postgast import pg_query_pb2 as grammar
+
+    world = tally.world
+    found: dict[QualifiedName, Relation] = {}
+    for item in node.relations:
+        table = tally.existing(item.range_var)
+        if table.kind not in "rpf?":
+            tally.refuse(f'"{table.name.name}" is not a table', "42809")
+        if table.is_partitioned and not item.range_var.inh:
+            tally.refuse("cannot truncate only a partitioned table", "42809")
+        members = world.family(table.name) if item.range_var.inh else [table]
+        found |= {member.name: member for member in members}
+    waiting = list(found.values())
+    while waiting:
+        table = waiting.pop()
+        if not table.complete:
+            tally.assume(f"tables that reference {table.name} are not known")
+        for other, _ in world.referencing(table.name):
+            if other.name in found:
+                continue
+            if node.behavior != grammar.DROP_CASCADE:
+                tally.refuse(
+                    "cannot truncate a table referenced in a foreign key constraint", "0A000"
+                )
+            more = {each.name: each for each in world.family(other.name) if each.name not in found}
+            waiting += more.values()
+            found |= more
+    for table in found.values():
+        tally.lock(table, LockMode.ACCESS_EXCLUSIVE)
+        if node.restart_seqs:
+            for column in table.columns.values():
+                if column.sequence is not None:
+                    tally.lock(column.sequence, LockMode.ACCESS_EXCLUSIVE)
+
+
+def lock(node: Any, tally: Tally) -> None:
+    """`LOCK TABLE`: partitions and inheriting tables are locked too, and what a view reads.
+
+    Raises:
+        Refused: no transaction is open, or a relation is not there or cannot be locked.
+    """
+    if tally.world.transaction is None:
+        tally.refuse("LOCK TABLE can only be used in transaction blocks", "25P01")
+    mode = LockMode(node.mode)
+    for item in node.relations:
+        relation = tally.existing(item.range_var)
+        if relation.kind not in "rpvf?":
+            tally.refuse(f'cannot lock relation "{relation.name.name}"', "42809")
+        tally.lock(relation, mode, family=item.range_var.inh)
+        for table in tables_behind(relation, tally):
+            tally.lock(table, mode, family=True)
+
+
+HANDLERS: dict[str, Handler] = {
+    "create_stmt": create_table,
+    "create_foreign_table_stmt": create_foreign_table,
+    "truncate_stmt": truncate,
+    "lock_stmt": lock,
+}
