@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from alembic_safe.postgres.effects.model import (
@@ -119,6 +119,9 @@ class Tally:
         if not self.is_new(qualified):
             self.locks[qualified] = max(mode, self.locks.get(qualified, LockMode.NONE))
         if family:
+            known = self.world.find(qualified)
+            if known is None or not known.complete:
+                self.assume(f"what is a partition of {qualified} or inherits from it is not known")
             for member in self.world.family(qualified):
                 if member.name != qualified:
                     self.lock(member.name, mode)
@@ -240,7 +243,7 @@ class Tally:
         Raises:
             Refused: its error is certain to end this statement.
         """
-        self.children.append(child)
+        self.children.append(_with_errors_as(child, certain=certain, caught=caught))
         for relation, mode in child.locks.items():
             self.lock(relation, mode)
         self.rewrites.update(dict.fromkeys(child.rewrites))
@@ -290,6 +293,17 @@ class Tally:
             children=tuple(self.children),
             before=before,
         )
+
+
+def _with_errors_as(child: Effects, *, certain: bool, caught: bool) -> Effects:
+    """Return the effects of an inner statement with its errors as the outer one sees them."""
+    errors = () if caught else child.errors
+    if not certain:
+        errors = tuple(replace(error, certain=False) for error in errors)
+    children = tuple(
+        _with_errors_as(each, certain=certain, caught=caught) for each in child.children
+    )
+    return replace(child, errors=errors, children=children)
 
 
 Handler = Callable[[Any, Tally], None]

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from alembic_safe.postgres.effects.handlers.names import object_name, split_name, strings
+from alembic_safe.postgres.effects.handlers.definitions import columns_used
+from alembic_safe.postgres.effects.handlers.names import is_system, object_name, split_name, strings
 from alembic_safe.postgres.effects.handlers.options import is_on
 from alembic_safe.postgres.effects.model import Change
 from alembic_safe.postgres.effects.tally import Handler, Tally
-from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.effects.world import Relation
+from alembic_safe.postgres.identifiers import QualifiedName, readable
 from alembic_safe.postgres.locks import LockMode
 
 
@@ -25,6 +27,11 @@ def grant(node: Any, tally: Tally) -> None:
 
     privileges = [item.access_priv.priv_name for item in node.privileges]
     tally.details["privileges"] = tuple(privileges)
+    for item in node.objects:
+        if item.WhichOneof("node") == "range_var" and not is_system(
+            item.range_var.relname, item.range_var.schemaname or None
+        ):
+            tally.existing(item.range_var)
     if node.is_grant:
         return
     kind = grammar.ObjectType.Name(node.objtype).removeprefix("OBJECT_").lower()
@@ -34,9 +41,9 @@ def grant(node: Any, tally: Tally) -> None:
             schema = QualifiedName(item.string.sval)
             tally.change(Change.HIDDEN, "schema", schema, detail=f"{detail} on all in it")
         elif item.WhichOneof("node") == "range_var":
-            relation = tally.relation(item.range_var)
-            if relation is not None:
-                tally.change(Change.HIDDEN, kind, relation.name, detail=detail)
+            table = item.range_var
+            hidden = tally.world.qualified(table.relname, table.schemaname or None)
+            tally.change(Change.HIDDEN, kind, hidden, detail=detail)
         else:
             name, schema_name = split_name(object_name(item) or [""])
             tally.change(Change.HIDDEN, kind, QualifiedName(name, schema_name), detail=detail)
@@ -70,9 +77,18 @@ def comment(node: Any, tally: Tally) -> None:
         parts = parts[:-1]
     if kind in ("COLUMN", *_RELATIONS) and parts:
         lock_named(parts, LockMode.SHARE_UPDATE_EXCLUSIVE, tally, is_index=kind == "INDEX")
+    if kind == "COLUMN":
+        _check_column(parts, object_name(node.object)[-1], tally)
 
 
 _RELATIONS = ("TABLE", "VIEW", "MATVIEW", "SEQUENCE", "INDEX", "FOREIGN_TABLE")
+
+
+def _check_column(parts: list[str], column: str, tally: Tally) -> None:
+    relation = tally.world.find(tally.world.qualified(*split_name(parts)))
+    if relation is not None and relation.complete and column not in relation.columns:
+        message = f'column "{column}" of relation "{relation.name.name}" does not exist'
+        tally.refuse(message, "42703")
 
 
 def lock_named(parts: list[str], mode: LockMode, tally: Tally, *, is_index: bool = False) -> None:
@@ -98,6 +114,17 @@ def publication(node: Any, tally: Tally) -> None:
     Raises:
         Refused: a table is certainly not there.
     """
+    from postgast import pg_query_pb2 as grammar
+
+    key = f"publication {readable(node.pubname)}"
+    is_alter = node.DESCRIPTOR.name == "AlterPublicationStmt"
+    if is_alter and node.action == grammar.AP_SetObjects:
+        tally.assume(f"which tables {key} had before is not known")
+        for relation in list(tally.world.relations.values()):
+            if key in relation.other_dependents:
+                tally.lock(relation, LockMode.SHARE_UPDATE_EXCLUSIVE)
+                _set_dependent(relation, key, None, tally)
+    removes = is_alter and node.action == grammar.AP_DropObjects
     for item in node.pubobjects:
         table = item.publication_obj_spec.pubtable
         if not table.relation.relname:
@@ -105,6 +132,26 @@ def publication(node: Any, tally: Tally) -> None:
         relation = tally.existing(table.relation)
         family = table.relation.inh and not relation.is_partitioned
         tally.lock(relation, LockMode.SHARE_UPDATE_EXCLUSIVE, family=family)
+        used = {*strings(table.columns), *columns_used(table.where_clause)}
+        _set_dependent(relation, key, None if removes else frozenset(used), tally)
+
+
+def drop_publications(names: Iterable[list[str]], tally: Tally) -> None:
+    """`DROP PUBLICATION`: no lock that reads or writes wait for."""
+    for parts in names:
+        for relation in list(tally.world.relations.values()):
+            _set_dependent(relation, f"publication {readable(parts[-1])}", None, tally)
+
+
+def _set_dependent(
+    relation: Relation, key: str, columns: frozenset[str] | None, tally: Tally
+) -> None:
+    """Remember which columns something uses; None is that it uses the relation no more."""
+    left = {name: used for name, used in relation.other_dependents.items() if name != key}
+    if columns is not None:
+        left[key] = columns
+    if left != relation.other_dependents:
+        tally.world.put(replace(relation, other_dependents=left))
 
 
 def subscription(node: Any, tally: Tally) -> None:
@@ -150,8 +197,11 @@ def create_statistics(node: Any, tally: Tally) -> None:
     """`CREATE STATISTICS`: SHARE UPDATE EXCLUSIVE on its table.
 
     Raises:
-        Refused: the table is certainly not there.
+        Refused: the table is certainly not there, or there are expressions (before 14).
     """
+    if tally.world.version < 14 and any(item.stats_elem.HasField("expr") for item in node.exprs):
+        message = "only simple column references are allowed in CREATE STATISTICS"
+        tally.refuse(message, "0A000")
     columns = frozenset(item.stats_elem.name for item in node.exprs if item.stats_elem.name)
     for item in node.relations:
         relation = tally.existing(item.range_var)
@@ -163,12 +213,13 @@ def create_statistics(node: Any, tally: Tally) -> None:
 
 
 def drop_statistics(names: Iterable[list[str]], tally: Tally) -> None:
-    """`DROP STATISTICS`: from 15 on SHARE UPDATE EXCLUSIVE on the table."""
+    """`DROP STATISTICS`: SHARE UPDATE EXCLUSIVE on the table."""
+    if not tally.world.complete:
+        tally.assume("which table has these statistics is not known")
     for parts in names:
         for relation in list(tally.world.relations.values()):
             if parts[-1] in relation.extended_statistics:
-                if tally.world.version >= 15:
-                    tally.lock(relation, LockMode.SHARE_UPDATE_EXCLUSIVE)
+                tally.lock(relation, LockMode.SHARE_UPDATE_EXCLUSIVE)
                 found = dict(relation.extended_statistics)
                 del found[parts[-1]]
                 tally.world.put(replace(relation, extended_statistics=found))

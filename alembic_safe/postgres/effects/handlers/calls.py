@@ -52,8 +52,10 @@ def call(function_call: Any, tally: Tally) -> None:
     """
     name, schema = split_name(strings(function_call.funcname))
     known = tally.world.functions.get(tally.world.qualified_function(name, schema))
+    is_of_extension = name in _OF_EXTENSIONS or name.startswith(_POSTGIS)
     if known is not None and schema != "pg_catalog":
-        _call_known(known, tally)
+        if not (is_of_extension and known.language == "c"):
+            _call_known(known, tally)
         return
     if schema in (None, "pg_catalog"):
         if name in RUNS_OTHER_SQL:
@@ -64,7 +66,7 @@ def call(function_call: Any, tally: Tally) -> None:
         if name in VOLATILE:
             _call_volatile(name, function_call.args, tally)
             return
-    if name in _OF_EXTENSIONS or name.startswith(_POSTGIS):
+    if is_of_extension:
         return
     shown = name if schema is None else f"{schema}.{name}"
     tally.details.setdefault("unknown_functions", []).append(shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from alembic_safe.postgres.effects.handlers.names import split_name, strings
@@ -19,6 +20,8 @@ def create_function(node: Any, tally: Tally) -> None:
 
     Functions of one name are kept as one, the most volatile; the body is then known to no call.
     """
+    from postgast import pg_query_pb2 as grammar
+
     world = tally.world
     options = {item.def_elem.defname: item.def_elem.arg for item in node.options}
     parts = strings(node.funcname)
@@ -26,7 +29,9 @@ def create_function(node: Any, tally: Tally) -> None:
     name = QualifiedName(parts[-1], schema)
     language = options["language"].string.sval.lower() if "language" in options else "sql"
     texts = strings(options["as"].list.items) if "as" in options else []
-    arguments = [item.function_parameter.name for item in node.parameters]
+    parameters = [item.function_parameter for item in node.parameters]
+    outputs = (grammar.FUNC_PARAM_OUT, grammar.FUNC_PARAM_TABLE)
+    arguments = [parameter.name for parameter in parameters]
     volatility = options["volatility"].string.sval if "volatility" in options else "volatile"
     function = Function(
         name,
@@ -34,13 +39,38 @@ def create_function(node: Any, tally: Tally) -> None:
         language,
         texts[0] if language in ("sql", "plpgsql") and len(texts) == 1 else "",
         arguments=tuple(argument for argument in arguments if argument),
-        returns=strings(node.return_type.names)[-1] if node.return_type.names else "",
+        argument_types=tuple(
+            _type(each.arg_type) for each in parameters if each.mode not in outputs
+        ),
+        returns="procedure" if node.is_procedure else _type(node.return_type) or "record",
+        can_be_inlined=language == "sql"
+        and not node.is_procedure
+        and not node.return_type.setof
+        and not options.keys() & {"set", "security", "strict"},
         born=world.batch,
     )
     old = world.functions.get(name)
-    if old is not None and old != function:
+    if old is not None and old.is_known:
+        function = _replaced(old, function, node.replace, tally)
+    elif old is not None:
         function = Function(name, _most_volatile(old, function))
     world.put_function(function)
+
+
+def _replaced(old: Function, new: Function, replaces: bool, tally: Tally) -> Function:
+    """Return the function that is there afterwards, where one of its name was there before."""
+    if old.argument_types != new.argument_types:
+        return Function(new.name, _most_volatile(old, new), is_used=old.is_used)
+    if not replaces:
+        message = f'function "{new.name.name}" already exists with same argument types'
+        tally.refuse(message, "42723")
+    if old.returns != new.returns:
+        tally.refuse("cannot change return type of existing function", "42P13")
+    return replace(new, is_used=old.is_used, born=old.born)
+
+
+def _type(node: Any) -> str:
+    return strings(node.names)[-1] + "[]" * len(node.array_bounds) if node.names else ""
 
 
 def _most_volatile(one: Function, other: Function) -> str:
@@ -76,6 +106,9 @@ def drop_functions(names: Iterable[list[str]], node: Any, tally: Tally) -> None:
         is_new = found is not None and tally.world.is_new(found.born)
         if not is_new:
             tally.change(Change.DROPPED, "function", name)
+        if node.behavior != grammar.DROP_CASCADE and found is not None and found.is_used:
+            message = f"cannot drop function {name.name}() because other objects depend on it"
+            tally.refuse(message, "2BP01")
         if node.behavior == grammar.DROP_CASCADE and not is_new:
             tally.unknown(f"what goes away with the function {name} is not known")
         tally.world.remove_function(name)

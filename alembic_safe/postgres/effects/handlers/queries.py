@@ -14,6 +14,10 @@ from alembic_safe.postgres.effects.tally import Tally
 from alembic_safe.postgres.effects.world import Relation
 from alembic_safe.postgres.locks import LockMode
 
+_APART = frozenset({"WithClause", "LockingClause", "IntoClause"})
+"""What is read apart: queries of WITH see each other by turns, FOR UPDATE names aliases, and INTO
+names what is made."""
+
 _WRITES = frozenset({"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
 
 Scope = frozenset[str]
@@ -75,9 +79,8 @@ def read_query(root: Any, tally: Tally, *, runs: bool = True) -> Reading:
                 write(message, tally)
                 _scan_sources(message, inner, tally)
             scope = inner
-        # The WITH clause was taken apart above, since its queries see each other by turns.
         waiting += [
-            (child, scope) for child in children(message) if child.DESCRIPTOR.name != "WithClause"
+            (child, scope) for child in children(message) if child.DESCRIPTOR.name not in _APART
         ]
     return reading
 
@@ -116,6 +119,8 @@ def _lock_rows(select: Any, scope: Scope, tally: Tally) -> None:
         names = {item.range_var.relname for item in node.locking_clause.locked_rels}
         for relation in _sources(select, names, scope, tally):
             tally.lock(relation, LockMode.ROW_SHARE, family=True)
+            if relation.kind == "?":
+                tally.assume(f"{relation.name} is a table, and no view of others")
             for base in tables_behind(relation, tally):
                 tally.lock(base, LockMode.ROW_SHARE, family=True)
 
@@ -136,16 +141,16 @@ def _sources(select: Any, names: set[str], scope: Scope, tally: Tally) -> Iterat
 
 def tables_behind(relation: Relation, tally: Tally) -> Iterator[Relation]:
     """Yield the tables that a view, through others if need be, is known to read."""
-    waiting, seen = [relation], {relation.name}
+    waiting = [relation] if relation.kind in ("v", "m") else []
+    seen = {relation.name}
     while waiting:
         view = waiting.pop()
-        if view.kind != "v":
-            continue
         for other in list(tally.world.relations.values()):
             if view.name in other.dependents and other.name not in seen:
                 seen.add(other.name)
-                waiting.append(other)
-                if other.kind != "v":
+                if other.kind == "v":
+                    waiting.append(other)
+                else:
                     yield other
 
 
@@ -173,16 +178,19 @@ def _scan_sources(statement: Any, scope: Scope, tally: Tally) -> None:
         where = statement.join_condition if kind == "MergeStmt" else statement.where_clause
         alone = len(range_vars) == 1
         if reads_everything(where, relation, range_var, alone=alone):
-            for table in (relation, *tables_behind(relation, tally)):
-                if table.kind != "v":
-                    scan_with_partitions(table, range_var.inh, tally)
+            read_rows(relation, tally, only=not range_var.inh)
 
 
-def scan_with_partitions(table: Relation, with_children: bool, tally: Tally) -> None:
-    """Note that a table is read from end to end, and without ONLY what inherits from it."""
-    tally.scan(table)
-    if with_children and not table.is_partitioned:
-        for member in tally.world.family(table.name):
+def read_rows(relation: Relation, tally: Tally, *, only: bool = False) -> None:
+    """Note that a relation is read from end to end: a table with what inherits from it, unless
+    ONLY is said, and of a view the tables behind it."""
+    if relation.kind == "v":
+        for table in tables_behind(relation, tally):
+            read_rows(table, tally)
+        return
+    tally.scan(relation)
+    if not only and not relation.is_partitioned:
+        for member in tally.world.family(relation.name):
             tally.scan(member)
 
 

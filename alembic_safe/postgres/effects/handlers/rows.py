@@ -9,8 +9,7 @@ from alembic_safe.postgres.effects.handlers.names import is_system
 from alembic_safe.postgres.effects.handlers.queries import (
     Reading,
     read_query,
-    scan_with_partitions,
-    tables_behind,
+    read_rows,
 )
 from alembic_safe.postgres.effects.handlers.tables import new_name
 from alembic_safe.postgres.effects.tally import Handler, Tally
@@ -100,9 +99,7 @@ def copy(node: Any, tally: Tally) -> None:
         tally.lock(relation, LockMode.ROW_EXCLUSIVE, family=relation.is_partitioned)
         run_query(node.where_clause, tally)
     else:
-        for table in (relation, *tables_behind(relation, tally)):
-            if table.kind != "v":
-                scan_with_partitions(table, False, tally)
+        read_rows(relation, tally, only=True)
 
 
 HANDLERS: dict[str, Handler] = {

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Literal
 
+from alembic_safe.postgres.effects.handlers.definitions import columns_used
 from alembic_safe.postgres.effects.handlers.names import split_name, strings
 from alembic_safe.postgres.effects.handlers.queries import read_query
 from alembic_safe.postgres.effects.model import Change
 from alembic_safe.postgres.effects.tally import Handler, Tally
 from alembic_safe.postgres.effects.world import Relation
+from alembic_safe.postgres.identifiers import readable
 from alembic_safe.postgres.locks import LockMode
 
 Kind = Literal["trigger", "rule", "policy"]
@@ -37,16 +39,45 @@ def create_trigger(node: Any, tally: Tally) -> None:
     if node.trigname in relation.triggers and not node.replace:
         message = f'trigger "{node.trigname}" for relation "{relation.name.name}" already exists'
         tally.refuse(message, "42710")
-    members = _members(relation, tally) if node.row and not node.isconstraint else [relation]
-    if relation.is_partitioned and node.row:
-        members = _members(relation, tally)
-    for member in members:
+    _use_function(node.funcname, tally)
+    columns = {*strings(node.columns), *columns_used(node.when_clause)}
+    for member in _members(relation, tally) if node.row else [relation]:
         tally.lock(member, LockMode.SHARE_ROW_EXCLUSIVE)
-        _add(member, "trigger", node.trigname, tally)
+        key = f"trigger {readable(node.trigname)}"
+        _add(member, "trigger", node.trigname, key, columns, tally)
+
+
+def _use_function(parts: Any, tally: Tally) -> None:
+    """Remember that a trigger calls a function.
+
+    Raises:
+        Refused: there is certainly no such function.
+    """
+    world = tally.world
+    name, schema = split_name(strings(parts))
+    function = world.functions.get(world.qualified_function(name, schema))
+    if function is not None:
+        world.put_function(replace(function, is_used=True))
+    elif world.complete and name not in _TRIGGER_FUNCTIONS:
+        tally.refuse(f"function {name}() does not exist", "42883")
+
+
+_TRIGGER_FUNCTIONS = frozenset(
+    {
+        "lo_manage",
+        "moddatetime",
+        "suppress_redundant_updates_trigger",
+        "tsvector_update_trigger",
+        "tsvector_update_trigger_column",
+    }
+)
+"""Functions of PostgreSQL and of extensions that come with it, made for triggers."""
 
 
 def _members(relation: Relation, tally: Tally) -> list[Relation]:
     """Return a relation and, where it is partitioned, its partitions."""
+    if not relation.complete:
+        tally.assume(f"what is a partition of {relation.name} is not known")
     if not relation.is_partitioned:
         return [relation]
     return list(tally.world.family(relation.name))
@@ -63,7 +94,7 @@ def create_rule(node: Any, tally: Tally) -> None:
         message = f'rule "{node.rulename}" for relation "{relation.name.name}" already exists'
         tally.refuse(message, "42710")
     tally.lock(relation, LockMode.ACCESS_EXCLUSIVE)
-    _add(relation, "rule", node.rulename, tally)
+    _add(relation, "rule", node.rulename, "", set(), tally)
 
 
 def create_policy(node: Any, tally: Tally) -> None:
@@ -77,8 +108,9 @@ def create_policy(node: Any, tally: Tally) -> None:
         message = f'policy "{node.policy_name}" for table "{relation.name.name}" already exists'
         tally.refuse(message, "42710")
     tally.lock(relation, LockMode.ACCESS_EXCLUSIVE)
-    _read_conditions(node, tally)
-    _add(tally.existing(node.table), "policy", node.policy_name, tally)
+    used = _read_conditions(node, tally)
+    key = f"policy {readable(node.policy_name)}"
+    _add(tally.existing(node.table), "policy", node.policy_name, key, used, tally)
 
 
 def alter_policy(node: Any, tally: Tally) -> None:
@@ -95,15 +127,40 @@ def alter_policy(node: Any, tally: Tally) -> None:
     _read_conditions(node, tally)
 
 
-def _read_conditions(node: Any, tally: Tally) -> None:
-    read_query(node.qual, tally, runs=False)
-    read_query(node.with_check, tally, runs=False)
+def _read_conditions(node: Any, tally: Tally) -> set[str]:
+    """Note what the conditions of a policy name, and return the columns."""
+    conditions = [read_query(each, tally, runs=False) for each in (node.qual, node.with_check)]
+    return set().union(*(condition.columns for condition in conditions))
 
 
-def _add(relation: Relation, kind: Kind, name: str, tally: Tally) -> None:
-    field = _FIELDS[kind]
-    names: frozenset[str] = getattr(relation, field)
-    tally.world.put(replace(relation, **{field: names | {name}}))  # type: ignore[arg-type]
+def _add(
+    relation: Relation, kind: Kind, name: str, key: str, columns: set[str], tally: Tally
+) -> None:
+    """Remember a trigger, rule or policy, and the columns that it uses."""
+    if relation.complete:
+        columns = columns & set(relation.columns)
+    others = {**relation.other_dependents, key: frozenset(columns)} if columns else None
+    tally.world.put(
+        replace(
+            relation,
+            triggers=relation.triggers | ({name} if kind == "trigger" else set()),
+            rules=relation.rules | ({name} if kind == "rule" else set()),
+            policies=relation.policies | ({name} if kind == "policy" else set()),
+            other_dependents=relation.other_dependents if others is None else others,
+        )
+    )
+
+
+def _without(relation: Relation, kind: Kind, name: str) -> Relation:
+    key = f"{kind} {readable(name)}"
+    others = {each: used for each, used in relation.other_dependents.items() if each != key}
+    return replace(
+        relation,
+        triggers=relation.triggers - ({name} if kind == "trigger" else set()),
+        rules=relation.rules - ({name} if kind == "rule" else set()),
+        policies=relation.policies - ({name} if kind == "policy" else set()),
+        other_dependents=others,
+    )
 
 
 def drop_from_table(names: Iterable[list[str]], kind: Kind, node: Any, tally: Tally) -> None:
@@ -134,8 +191,7 @@ def drop_from_table(names: Iterable[list[str]], kind: Kind, node: Any, tally: Ta
         members = _members(relation, tally) if kind == "trigger" else [relation]
         for member in members:
             tally.lock(member, LockMode.ACCESS_EXCLUSIVE)
-            names_left: frozenset[str] = getattr(member, field) - {name}
-            tally.world.put(replace(member, **{field: names_left}))  # type: ignore[arg-type]
+            tally.world.put(_without(member, kind, name))
         if kind == "trigger":
             tally.change(Change.DROPPED, "trigger", relation.name, name)
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from alembic_safe.postgres.effects.handlers.names import strings
-from alembic_safe.postgres.effects.handlers.queries import Reading, read_query
+from alembic_safe.postgres.effects.handlers.queries import (
+    Reading,
+    read_query,
+    read_rows,
+    tables_behind,
+)
 from alembic_safe.postgres.effects.handlers.rows import make_table, run_query
 from alembic_safe.postgres.effects.handlers.tables import new_name
+from alembic_safe.postgres.effects.handlers.writes import advanced_by
 from alembic_safe.postgres.effects.model import Change
 from alembic_safe.postgres.effects.tally import Handler, Tally
 from alembic_safe.postgres.effects.world import TEMPORARY, Column, Relation
@@ -161,7 +167,9 @@ def refresh(node: Any, tally: Tally) -> None:
         tally.refuse(f'"{view.name.name}" is not a materialized view', "42809")
     if not node.concurrent:
         tally.lock(view, LockMode.ACCESS_EXCLUSIVE)
-        tally.rewrite(view)
+        if not node.skip_data:
+            tally.rewrite(view)
+            _read_tables_behind(view, tally)
         return
     if node.skip_data:
         tally.refuse(
@@ -172,6 +180,12 @@ def refresh(node: Any, tally: Tally) -> None:
         tally.refuse(message, "55000")
     tally.lock(view, LockMode.EXCLUSIVE)
     tally.scan(view)
+    _read_tables_behind(view, tally)
+
+
+def _read_tables_behind(view: Relation, tally: Tally) -> None:
+    for table in tables_behind(view, tally):
+        read_rows(table, tally)
 
 
 def _identifies_rows(index: Any) -> bool:
@@ -204,13 +218,41 @@ def drop_views(names: Iterable[list[str]], kind: str, node: Any, tally: Tally) -
         dropped.append(relation)
     all_names = {relation.name for relation in dropped}
     for relation in dropped:
+        if not relation.complete:
+            tally.assume(f"what uses {relation.name} is not known")
         others = set(relation.dependents) - all_names
-        if others and node.behavior != grammar.DROP_CASCADE:
+        users = list(columns_advancing(relation.name, tally)) if kind == "S" else []
+        if users and any(column.identity for _, column in users):
+            table, column = next(user for user in users if user[1].identity)
+            tally.refuse(
+                f"cannot drop sequence {relation.name} because column {column.name} of table"
+                f" {table.name} requires it",
+                "2BP01",
+            )
+        if (others or users) and node.behavior != grammar.DROP_CASCADE:
             tally.refuse(
                 f"cannot drop {_KINDS[kind]} {relation.name} because other objects depend on it",
                 "2BP01",
             )
+        for table, column in users:
+            tally.lock(table, LockMode.ACCESS_EXCLUSIVE)
+            tally.change(Change.DROPPED, "default", table.name, column.name, born=column.born)
+            without = replace(column, default=None, sequence=None)
+            tally.world.put(tally.world.relations[table.name].with_column(without))
         drop_with_dependents(relation, tally)
+
+
+def columns_advancing(sequence: QualifiedName, tally: Tally) -> Iterator[tuple[Relation, Column]]:
+    """Yield the columns whose default or identity is the next value of a sequence."""
+    for relation in list(tally.world.relations.values()):
+        for column in relation.columns.values():
+            default = column.default or ""
+            if column.sequence == sequence:
+                uses = bool(column.identity) or "nextval" in default
+            else:
+                uses = sequence in advanced_by(default, tally)
+            if uses:
+                yield relation, column
 
 
 _KINDS = {"v": "view", "m": "materialized view", "S": "sequence"}

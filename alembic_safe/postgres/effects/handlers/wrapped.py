@@ -23,21 +23,26 @@ def explain(node: Any, tally: Tally) -> None:
     if runs:
         tally.absorb(tally.inside_node(node.query))
         return
-    mark = len(tally.world.journal)
     kind = node.query.WhichOneof("node")
     inner = getattr(node.query, kind)
     if kind not in _QUERIES:
         inner = getattr(inner, "query", None)  # of CREATE TABLE AS, DECLARE
     if inner is None:
         return
-    read_query(inner, tally)
-    # Nothing is read or called, only planned.
+    _plan(inner, tally)
+
+
+def _plan(query: Any, tally: Tally) -> None:
+    """Note what planning a query does: its locks, without reading or calling anything."""
+    before = dict(tally.scans)
+    read_query(query, tally)
     tally.scans.clear()
-    tally.world.undo(mark)
+    tally.scans.update(before)
 
 
 def prepare(node: Any, tally: Tally) -> None:
-    """`PREPARE`: the statement is planned later, with EXECUTE; no lock is kept by itself."""
+    """`PREPARE`: the locks of the statement, which EXECUTE then runs."""
+    _plan(node.query, tally)
     tally.world.prepared[node.name] = node.query
 
 
@@ -59,20 +64,34 @@ def deallocate(node: Any, tally: Tally) -> None:
 
 
 def declare_cursor(node: Any, tally: Tally) -> None:
-    """`DECLARE`: the locks of its query, which FETCH runs."""
+    """`DECLARE`: the locks of its query, which FETCH reads, and what the query calls."""
+    scans = dict(tally.scans)
     run_query(node.query, tally)
+    tally.scans.clear()
+    tally.scans.update(scans)
+    tally.world.cursors[node.portalname] = node.query
 
 
-def nothing(node: Any, tally: Tally) -> None:
-    """`FETCH`, `MOVE`, `CLOSE`: nothing beyond what DECLARE noted."""
+def fetch(node: Any, tally: Tally) -> None:
+    """`FETCH`, `MOVE`: reads what the query of the cursor reads; unknown where it was not seen."""
+    query = tally.world.cursors.get(node.portalname)
+    if query is None:
+        tally.unknown(f'the cursor "{node.portalname}" was not seen', forgets=False)
+        return
+    read_query(query, tally)
+
+
+def close(node: Any, tally: Tally) -> None:
+    """`CLOSE`: no lock."""
+    tally.world.cursors.pop(node.portalname, None)
 
 
 HANDLERS: dict[str, Handler] = {
-    "close_portal_stmt": nothing,
+    "close_portal_stmt": close,
     "deallocate_stmt": deallocate,
     "declare_cursor_stmt": declare_cursor,
     "execute_stmt": execute,
     "explain_stmt": explain,
-    "fetch_stmt": nothing,
+    "fetch_stmt": fetch,
     "prepare_stmt": prepare,
 }

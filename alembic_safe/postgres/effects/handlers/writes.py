@@ -8,6 +8,7 @@ from typing import Any
 from alembic_safe.postgres.effects.handlers.names import is_system
 from alembic_safe.postgres.effects.tally import Tally
 from alembic_safe.postgres.effects.world import Relation
+from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
 
 _NEXTVAL = re.compile(r"nextval\('((?:[^']|'')+)'")
@@ -36,6 +37,8 @@ def write(statement: Any, tally: Tally) -> None:
     reaches_children = target.inh and (kind != "InsertStmt" or relation.is_partitioned)
     tally.lock(relation, LockMode.ROW_EXCLUSIVE, family=reaches_children)
     _lock_table_of_view(relation, tally)
+    if not relation.complete and not tally.is_new(relation.name):
+        tally.assume(f"what {relation.name} references or is referenced by, or reads as a view")
     actions = _actions(kind, statement)
     if "INSERT" in actions:
         _lock_sequences(relation, actions["INSERT"], tally)
@@ -86,18 +89,31 @@ def _lock_sequences(relation: Relation, given: frozenset[str] | None, tally: Tal
             continue
         if column.sequence is not None and (column.identity or "nextval" in (column.default or "")):
             tally.lock(column.sequence, LockMode.ROW_EXCLUSIVE)
-        elif column.default is not None:
-            for name in _NEXTVAL.findall(column.default):
-                lock_sequence(name.replace("''", "'"), tally)
+        else:
+            for name in advanced_by(column.default or "", tally):
+                tally.lock(name, LockMode.ROW_EXCLUSIVE)
+
+
+def advanced_by(default: str, tally: Tally) -> list[QualifiedName]:
+    """Return the sequences that a column's default advances."""
+    texts = [text.replace("''", "'") for text in _NEXTVAL.findall(default)]
+    return [name for text in texts if (name := sequence_named(text, tally)) is not None]
 
 
 def lock_sequence(text: str, tally: Tally) -> None:
     """Note the lock that `nextval` and its kin take on the sequence whose name is a text."""
+    sequence = sequence_named(text, tally)
+    if sequence is not None:
+        tally.lock(sequence, LockMode.ROW_EXCLUSIVE)
+
+
+def sequence_named(text: str, tally: Tally) -> QualifiedName | None:
+    """Return the sequence that the argument of `nextval` and its kin names."""
     parts = re.findall(r'"(?:[^"]|"")*"|[^".\s]+', text)
     names = [p[1:-1].replace('""', '"') if p.startswith('"') else p.lower() for p in parts]
-    if names:
-        name = tally.world.qualified(names[-1], names[-2] if len(names) > 1 else None)
-        tally.lock(name, LockMode.ROW_EXCLUSIVE)
+    if not names:
+        return None
+    return tally.world.qualified(names[-1], names[-2] if len(names) > 1 else None)
 
 
 def _lock_for_foreign_keys(
