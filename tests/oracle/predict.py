@@ -63,10 +63,12 @@ class Prediction:
     Args:
         effects: of each statement.
         indexes: the tables of the indexes that the engine knew, before and after.
+        held: the relations that the transaction holds locks on at the end.
     """
 
     effects: list[Effects]
     indexes: dict[QualifiedName, QualifiedName]
+    held: set[QualifiedName] = field(default_factory=set)
 
     @property
     def is_hazard(self) -> bool:
@@ -81,9 +83,10 @@ def predict(case: Case, world: World) -> Prediction:
         begin(world)
     effects = effects_of(case.sql, world)
     indexes.update(world.index_tables)
+    held = set(world.transaction.locks) if world.transaction is not None else set()
     if not case.alone:
         end(world)
-    return Prediction(effects, indexes)
+    return Prediction(effects, indexes, held)
 
 
 @dataclass
@@ -99,18 +102,17 @@ class _Total:
 
 
 def _total(effects: Effects) -> _Total:
-    total = _Total()
+    total = _Total(dict(effects.locks), set(map(_short, effects.rewrites)))
+    total.builds.update(_short(work.table) for work in effects.index_builds)
+    total.rebuilds = {(_short(work.table), work.name) for work in effects.index_rebuilds}
     for each in _with_children(effects):
-        for name, mode in each.locks.items():
-            total.locks[name] = max(mode, total.locks.get(name, LockMode.NONE))
-        total.rewrites |= set(map(_short, each.rewrites))
+        if each.children:
+            continue
         scans = set(map(_short, each.scans))
         if each.node_name in _READ_AS_THE_PLANNER_LIKES:
             total.possible_scans |= scans
         else:
             total.scans |= scans
-        total.builds.update(_short(work.table) for work in each.index_builds)
-        total.rebuilds |= {(_short(work.table), work.name) for work in each.index_rebuilds}
     return total
 
 
@@ -128,16 +130,16 @@ def locks_after(prediction: Prediction, truths: list[Truth]) -> list[dict[str, L
     """Return what the engine says that the session holds after each statement, by the names before
     the case, without indexes that are of no interest: those of a table whose lock is as strong, or
     that is locked while the statement does not name them."""
-    noted: list[tuple[QualifiedName, str, LockMode]] = []
+    noted: list[tuple[int, QualifiedName, str, LockMode]] = []
     found = []
     for number, (effects, truth) in enumerate(zip(prediction.effects, truths, strict=False)):
         for name, mode in _total(effects).locks.items():
-            noted.append((name, truth.renamed.get(_short(name), _short(name)), mode))
+            noted.append((number, name, truth.renamed.get(_short(name), _short(name)), mode))
         following = prediction.effects[number + 1 : number + 2]
-        kept = set(following[0].held) if following else None
+        kept = set(following[0].held) if following else prediction.held
         locks: dict[str, LockMode] = {}
-        for name, original, mode in noted:
-            if mode >= LockMode.ROW_SHARE and (kept is None or name in kept):
+        for place, name, original, mode in noted:
+            if mode >= LockMode.ROW_SHARE and (place == number or name in kept):
                 locks[original] = max(mode, locks.get(original, LockMode.NONE))
         found.append(_of_interest(locks, effects.sql, prediction))
     return found

@@ -39,6 +39,8 @@ def vacuum(node: Any, tally: Tally) -> None:
 
 
 def _with_partitions(relation: Relation, tally: Tally) -> list[Relation]:
+    if not relation.complete:
+        tally.assume(f"what is a partition of {relation.name} is not known")
     return list(tally.world.family(relation.name)) if relation.is_partitioned else [relation]
 
 
@@ -60,6 +62,9 @@ def cluster(node: Any, tally: Tally) -> None:
         tally.only_outside_transaction()
     if node.indexname and relation.complete and node.indexname not in relation.indexes:
         message = f'index "{node.indexname}" for table "{relation.name.name}" does not exist'
+        tally.refuse(message, "42704")
+    if not node.indexname and relation.complete and not relation.indexes:
+        message = f'there is no previously clustered index for table "{relation.name.name}"'
         tally.refuse(message, "42704")
     for member in _with_partitions(relation, tally):
         tally.lock(member, LockMode.ACCESS_EXCLUSIVE)
