@@ -3,6 +3,7 @@ alone and with the database; what Alembic writes for the same models does not.""
 
 from __future__ import annotations
 
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from alembic_safe.lint.report import Report
 from alembic_safe.lint.run import OWN_DATABASE, Request, lint_revisions
 from alembic_safe.lint.settings import LintSettings
 from alembic_safe.rehearsal.server import ScratchServer, installed_binaries
+from alembic_safe.rules.catalogue import code_of
+from alembic_safe.rules.schema_design import SCHEMA_DESIGN
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +48,16 @@ def lint(environment: Environment, first: str, **request: object) -> Report:
 
 
 def told(report: Report) -> list[str]:
-    """What was found, for the message of a test."""
+    """What was found but for the design of the models, which is not the package's."""
     return [
         f"{each.path.name}:{each.line} {'' if each.is_upgrade else 'downgrade '}"
         f"{each.finding.code}: {each.finding.message}\n    {each.sql}"
         for each in report.findings
+        if each.finding.code not in DESIGN
     ]
+
+
+DESIGN = {code_of(rule) for rule in SCHEMA_DESIGN}
 
 
 def assert_clean(environment: Environment, first: str) -> None:
@@ -85,12 +92,12 @@ def test_a_rename_with_all_that_hangs_on_the_column_lints_clean(
     environment = Environment(
         tmp_path, database.url(), case.models(), include_object=case.is_visible
     )
-    tables = TABLES.replace("{type}", case.type)
+    escaped = re.sub(r":(?=\w)", r"\\:", TABLES.replace("{type}", case.type) + case.sql)
     (environment.folder / "versions" / "first_.py").write_text(
         "from alembic import op\n"
         "import sqlalchemy as sa\n"
         "revision, down_revision = 'first', None\n"
-        f"def upgrade():\n    op.get_bind().exec_driver_sql({tables + case.sql!r})\n"
+        f"def upgrade():\n    op.execute({escaped!r})\n"
         "def downgrade():\n    pass\n"
     )
     environment.upgrade()

@@ -10,6 +10,7 @@ from alembic_safe.lint.own_operations import executed
 from alembic_safe.lint.recording import RecordedStep, Recording, Written
 from alembic_safe.lint.report import NOT_READABLE, Located
 from alembic_safe.lint.sources import Extent, RevisionSource, Sources, SqlSource
+from alembic_safe.lint.unseen import may_change_schema
 from alembic_safe.lint.weights import Weights
 from alembic_safe.postgres.effects import Effects, World, begin, effects_of, end
 from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings
@@ -84,15 +85,15 @@ class RevisionJudge:
             in_transaction = _open(step, world, in_transaction)
             if step.revision in self.applied:
                 continue
+            source = self.sources.revision(Path(step.path))
             if step.revision in self.named and (step.is_upgrade or self.judges_downgrades):
                 surroundings = Surroundings(
                     world, step.phase, step.is_upgrade, recording.has_runner
                 )
-                source = self.sources.revision(Path(step.path))
                 judge = Judge(surroundings, rules=self.rules)
                 _StepJudge(step, source, judge, self.weights, judged).judge_all()
             else:
-                _learn(step, world, judged)
+                _learn(step, source, world, judged)
         return judged
 
 
@@ -119,15 +120,38 @@ def _open(step: RecordedStep, world: World, in_transaction: bool) -> bool:
     return in_transaction
 
 
-def _learn(step: RecordedStep, world: World, judged: Judged) -> None:
+def _learn(step: RecordedStep, source: RevisionSource, world: World, judged: Judged) -> None:
     """Let the world see what a step does."""
+    seen = []
     for written in step.written:
         for text in executed(written):
-            judged.note_missing(effects_of(text, world))
-    if step.unreadable:
-        world.forget()
+            seen += effects_of(text, world)
+    judged.note_missing(seen)
+    _forget_unseen(step, source, world, seen)
     end(world)
     world.settle()
+
+
+_ABOUT_ROWS = frozenset(
+    {"select_stmt", "insert_stmt", "update_stmt", "delete_stmt", "transaction_stmt"}
+)
+
+
+def _forget_unseen(
+    step: RecordedStep, source: RevisionSource, world: World, seen: Iterable[Effects]
+) -> None:
+    """Let the world forget what it knows, unless a step that could not be read moves rows alone."""
+    if not step.unreadable:
+        return
+    moves_rows = all(each.node_name in _ABOUT_ROWS for each in seen)
+    lines = {written.line for written in step.written}
+    if not moves_rows or may_change_schema(source, source.function(_other(step)), lines):
+        world.forget()
+
+
+def _other(step: RecordedStep) -> str:
+    """Return the name of the function that a step does not run."""
+    return "downgrade" if step.is_upgrade else "upgrade"
 
 
 @dataclass
@@ -140,6 +164,7 @@ class _StepJudge:
     weights: Weights
     judged: Judged
     places: dict[int, Written] = field(default_factory=dict)
+    seen: list[Effects] = field(default_factory=list)
 
     def judge_all(self) -> None:
         for written in self.step.written:
@@ -153,6 +178,7 @@ class _StepJudge:
 
     def _text(self, text: str, written: Written) -> None:
         judgements = self.judge.text(text)
+        self.seen += [judgement.effects for judgement in judgements]
         self.judged.note_missing(judgement.effects for judgement in judgements)
         self.judged.statements += len(judgements)
         for judgement in judgements:
@@ -162,15 +188,15 @@ class _StepJudge:
     def _unreadable(self) -> None:
         """Report where the revision needs a database, and judge what SQL its file has beside what
         it wrote."""
-        self.judge.world.forget()
+        _forget_unseen(self.step, self.source, self.judge.world, self.seen)
         for unreadable in {each.line: each for each in self.step.unreadable}.values():
             rest = "the rest was not run" if unreadable.stopped else "there are none to lint"
             message = f"it cannot be judged without a database: {unreadable.reason}, {rest}"
             finding = Finding(NOT_READABLE, Severity.ERROR, message)
             self._locate(finding, self.source.extent(unreadable.line), unreadable.line)
         written_lines = {written.line for written in self.step.written}
-        other = "downgrade" if self.step.is_upgrade else "upgrade"
-        for line, sql in self.source.literals(without=self.source.function(other)):
+        other = self.source.function(_other(self.step))
+        for line, sql in sorted(self.source.literals(without=other)):
             extent = self.source.extent(line)
             if not any(written in extent for written in written_lines):
                 self._text(sql, Written(sql, line))
