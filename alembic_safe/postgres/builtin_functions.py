@@ -1,6 +1,6 @@
 """The functions that PostgreSQL brings itself and that a statement may call by name.
 
-Read from `pg_proc` of 13, 16 and 18, without what only the server calls: input and output of types,
+Read from `pg_proc` of 13 to 18, without what only the server calls: input and output of types,
 support of indexes, the functions behind operators and aggregates. One name stands for every
 overload, of any version.
 """
@@ -164,3 +164,43 @@ _RUNS_OTHER_SQL_NAMES = """
 
 RUNS_OTHER_SQL = frozenset(_RUNS_OTHER_SQL_NAMES.split())
 """Those that run SQL which they are given as text, with whatever it does."""
+
+_NEW_NAMES = {
+    14: """
+        bit_count bit_xor date_bin datemultirange int4multirange int8multirange multirange
+        nummultirange pg_column_compression pg_get_backend_memory_contexts
+        pg_get_catalog_foreign_keys pg_get_function_sqlbody pg_get_statisticsobjdef_columns
+        pg_get_statisticsobjdef_expressions pg_get_wal_replay_pause_state
+        pg_log_backend_memory_contexts pg_xact_commit_timestamp_origin range_agg
+        range_intersect_agg string_to_table trim_array tsmultirange tstzmultirange unistr
+    """,
+    15: """
+        has_parameter_privilege pg_backup_start pg_backup_stop pg_database_collation_actual_version
+        pg_get_wal_resource_managers pg_ident_file_mappings pg_ls_logicalmapdir pg_ls_logicalsnapdir
+        pg_ls_replslotdir pg_settings_get_flags regexp_count regexp_instr regexp_like regexp_substr
+    """,
+    16: """
+        any_value array_sample array_shuffle date_add date_subtract erf erfc json_agg_strict
+        json_object_agg_strict json_object_agg_unique json_object_agg_unique_strict jsonb_agg_strict
+        jsonb_object_agg_strict jsonb_object_agg_unique jsonb_object_agg_unique_strict
+        pg_input_error_info pg_input_is_valid pg_log_standby_snapshot pg_split_walfile_name
+        random_normal system_user
+    """,
+    17: """
+        icu_unicode_version jsonb_populate_record_valid pg_available_wal_summaries pg_basetype
+        pg_column_toast_chunk_id pg_get_wait_events pg_get_wal_summarizer_state
+        pg_sync_replication_slots pg_wal_summary_contents to_bin to_oct to_regtypemod
+        unicode_assigned unicode_version uuid_extract_timestamp uuid_extract_version xmltext
+    """,
+    18: """
+        array_reverse array_sort casefold crc32 crc32c gamma has_largeobject_privilege lgamma
+        pg_clear_attribute_stats pg_clear_relation_stats pg_get_acl pg_get_aios
+        pg_get_loaded_modules pg_get_sequence_data pg_get_shmem_allocations_numa pg_ls_summariesdir
+        pg_numa_available pg_restore_attribute_stats pg_restore_relation_stats
+        pg_timezone_abbrevs_abbrevs pg_timezone_abbrevs_zone uuidv4 uuidv7
+    """,
+}
+
+SINCE = {name: version for version, names in _NEW_NAMES.items() for name in names.split()}
+"""The version that brought a function, of those that 13 does not have; without those that are
+written without their name, as EXTRACT, or like a cast, as `bytea(...)`."""

@@ -462,9 +462,12 @@ class World:
     def settle(self) -> None:
         """Begin a new batch: what was created so far may be in use from now on.
 
-        Called between revisions.
+        Called between revisions. A table that was made empty may have rows from now on.
         """
         self.batch += 1
+        for name, relation in self.relations.items():
+            if relation.size == 0 and not relation.is_partitioned:
+                self.relations[name] = replace(relation, size=None)
         if self.transaction is None:
             self.journal.clear()
 

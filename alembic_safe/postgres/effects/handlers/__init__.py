@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from alembic_safe.postgres.effects.handlers import (
     access,
-    alter_table,
+    alter_statements,
     do_blocks,
     drops,
     functions,
+    index_commands,
+    indexes,
     maintenance,
+    renames,
     rows,
     schemas,
     sequences,
@@ -24,11 +27,14 @@ from alembic_safe.postgres.effects.tally import Handler
 
 HANDLERS: dict[str, Handler] = {
     **access.HANDLERS,
-    **alter_table.HANDLERS,
+    **alter_statements.HANDLERS,
     **do_blocks.HANDLERS,
     **drops.HANDLERS,
     **functions.HANDLERS,
+    **index_commands.HANDLERS,
+    **indexes.HANDLERS,
     **maintenance.HANDLERS,
+    **renames.HANDLERS,
     **rows.HANDLERS,
     **schemas.HANDLERS,
     **sequences.HANDLERS,

@@ -1,19 +1,16 @@
-"""ALTER TABLE, and its kin for views, sequences, indexes and foreign tables.
+"""One ALTER TABLE statement while its sub-commands are read.
 
-A statement has sub-commands. Each is a function in a dictionary `SUBCOMMANDS` of a module beside
-this one, keyed by the name of its `AlterTableType` in the grammar. They run in the order in which
-the server runs them, which is not always the one in which they are written, and share one
-`AlterTable`.
+Each sub-command is a function in a dictionary `SUBCOMMANDS` of a module beside this one, keyed by
+the name of its `AlterTableType` in the grammar; `alter_statements` runs them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from alembic_safe.postgres.effects.handlers.types import alter_composite
-from alembic_safe.postgres.effects.tally import Handler, Tally
+from alembic_safe.postgres.effects.tally import Tally
 from alembic_safe.postgres.effects.world import Column, Relation
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
@@ -30,6 +27,8 @@ class AlterTable:
         mode: the strongest lock that a sub-command asked for.
         recurses: whether a sub-command goes to partitions and inheriting tables, which are then
             locked in the same mode.
+        rewritten: whether rows are written again.
+        at_end: what is left to do when every sub-command is read.
     """
 
     tally: Tally
@@ -37,6 +36,8 @@ class AlterTable:
     only: bool = False
     mode: LockMode = LockMode.NONE
     recurses: bool = False
+    rewritten: bool = False
+    at_end: list[Callable[[], None]] = field(default_factory=list)
 
     @property
     def table(self) -> Relation:
@@ -90,6 +91,7 @@ class AlterTable:
 
     def rewrite(self) -> None:
         """Note that the rows are written again, once for the whole statement."""
+        self.rewritten = True
         for member in self.members():
             self.tally.rewrite(member)
 
@@ -100,64 +102,3 @@ Subcommand = Callable[[AlterTable, Any], None]
 It asks for its lock with `alter.lock`, notes work with `alter.scan`, `alter.rewrite` or in
 `alter.tally`, and changes `alter.table` by `alter.put`.
 """
-
-SUBCOMMANDS: dict[str, Subcommand] = {}
-"""By the name of the sub-command's `AlterTableType`, as `AT_AddColumn`."""
-
-_LAST_PASS = 12
-_PASSES = {
-    "AT_DropColumn": 0,
-    "AT_DropConstraint": 0,
-    "AT_DropNotNull": 0,
-    "AT_DropExpression": 0,
-    "AT_DropIdentity": 0,
-    "AT_DropInherit": 0,
-    "AT_DropOids": 0,
-    "AT_AlterColumnType": 1,
-    "AT_AddColumn": 4,
-    "AT_SetExpression": 5,
-    "AT_AddConstraint": 6,
-    "AT_SetNotNull": 7,
-    "AT_AddIndex": 9,
-    "AT_ColumnDefault": 10,
-    "AT_AddIdentity": 10,
-}
-"""The server's order of work (tablecmds.c, AT_PASS_*); what is not here comes last."""
-
-
-def alter_table(node: Any, tally: Tally) -> None:
-    """`ALTER TABLE`, and what the grammar reads as one: `ALTER INDEX`, `ALTER VIEW`, ..."""
-    from postgast import pg_query_pb2 as grammar
-
-    if node.objtype == grammar.OBJECT_TYPE:
-        alter_composite(node, tally)
-        return
-    kind = grammar.ObjectType.Name(node.objtype).removeprefix("OBJECT_").replace("_", " ")
-    tally.command = f"ALTER {'MATERIALIZED VIEW' if kind == 'MATVIEW' else kind}"
-    relation = tally.relation(node.relation, missing_ok=node.missing_ok)
-    if relation is None:
-        return
-    alter = AlterTable(tally, relation.name, only=not node.relation.inh)
-    commands = [command.alter_table_cmd for command in node.cmds]
-    named = [(grammar.AlterTableType.Name(command.subtype), command) for command in commands]
-    named.sort(key=_place)
-    try:
-        for name, command in named:
-            subcommand = SUBCOMMANDS.get(name)
-            if subcommand is None:
-                alter.lock(LockMode.ACCESS_EXCLUSIVE)
-                tally.unknown(f"{tally.command} with {name} is not understood")
-            else:
-                subcommand(alter, command)
-    finally:
-        tally.lock(relation.name, alter.mode, family=alter.recurses)
-
-
-def _place(named: tuple[str, Any]) -> int:
-    name, command = named
-    if name == "AT_ColumnDefault" and not command.HasField("def"):
-        return 0
-    return _PASSES.get(name, _LAST_PASS)
-
-
-HANDLERS: dict[str, Handler] = {"alter_table_stmt": alter_table}

@@ -43,7 +43,7 @@ def column_of(definition: Any, table: QualifiedName, tally: Tally) -> Column:
     if definition.HasField("raw_default"):
         column = replace(column, default=text_of(definition.raw_default))
     if serial is not None:
-        sequence = _make_sequence(table, column.name, tally)
+        sequence = make_sequence(table, column.name, tally)
         name = literal(".".join(map(readable, (sequence.schema or "public", sequence.name))))
         default = f"nextval({name}::regclass)"
         column = replace(column, not_null=True, sequence=sequence, default=default)
@@ -56,7 +56,7 @@ def column_of(definition: Any, table: QualifiedName, tally: Tally) -> Column:
             has_none = is_null(node.raw_expr)
             column = replace(column, default=None if has_none else text_of(node.raw_expr))
         elif kind == "IDENTITY":
-            sequence = _make_sequence(table, column.name, tally)
+            sequence = make_sequence(table, column.name, tally)
             identity = node.generated_when
             column = replace(column, not_null=True, sequence=sequence, identity=identity)
         elif kind == "GENERATED":
@@ -65,6 +65,36 @@ def column_of(definition: Any, table: QualifiedName, tally: Tally) -> Column:
             generated = node.generated_kind or "v"
             column = replace(column, generated=generated, default=text_of(node.raw_expr))
     return column
+
+
+def constraints_of(definition: Any) -> list[Any]:
+    """Return the `Constraint` nodes of a `ColumnDef`, each with the attributes that the grammar has
+    as nodes of their own behind it: DEFERRABLE, NOT ENFORCED, ..."""
+    from postgast import pg_query_pb2 as grammar
+
+    found: list[Any] = []
+    for item in definition.constraints:
+        node = item.constraint
+        change = _ATTRIBUTES.get(grammar.ConstrType.Name(node.contype))
+        if change is None:
+            found.append(node)
+        elif found:
+            changed = type(node)()
+            changed.CopyFrom(found[-1])
+            for field, value in change.items():
+                setattr(changed, field, value)
+            found[-1] = changed
+    return found
+
+
+_ATTRIBUTES: dict[str, dict[str, bool]] = {
+    "CONSTR_ATTR_DEFERRABLE": {"deferrable": True},
+    "CONSTR_ATTR_NOT_DEFERRABLE": {"deferrable": False},
+    "CONSTR_ATTR_DEFERRED": {"deferrable": True, "initdeferred": True},
+    "CONSTR_ATTR_IMMEDIATE": {"initdeferred": False},
+    "CONSTR_ATTR_ENFORCED": {"is_enforced": True},
+    "CONSTR_ATTR_NOT_ENFORCED": {"is_enforced": False, "initially_valid": False},
+}
 
 
 def generated_expression(definition: Any) -> Any:
@@ -83,7 +113,8 @@ def _collation(definition: Any) -> str | None:
     return strings(definition.coll_clause.collname)[-1]
 
 
-def _make_sequence(table: QualifiedName, column: str, tally: Tally) -> QualifiedName:
+def make_sequence(table: QualifiedName, column: str, tally: Tally) -> QualifiedName:
+    """Put the sequence of a serial or identity column into the world, and return its name."""
     world = tally.world
     name = table.sibling(sequence_name(world, table, column))
     persistence = "t" if table.schema == "pg_temp" else "p"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from alembic_safe.postgres.effects.handlers.definitions import text_of
 from alembic_safe.postgres.effects.handlers.names import is_of_type, strings, type_name
 from alembic_safe.postgres.effects.model import Change
 from alembic_safe.postgres.effects.tally import Handler, Tally
@@ -90,7 +91,7 @@ def create_domain(node: Any, tally: Tally) -> None:
     under = tally.world.types.get(tally.world.qualified_type(base.name, base.schema))
     kinds = [grammar.ConstrType.Name(item.constraint.contype) for item in node.constraints]
     names = {item.constraint.conname: True for item in node.constraints if item.constraint.conname}
-    has_default = any(_is_default(item.constraint) for item in node.constraints)
+    defaults = [item.constraint for item in node.constraints if _is_default(item.constraint)]
     constrained = "CONSTR_CHECK" in kinds or "CONSTR_NOTNULL" in kinds
     _create(
         UserType(
@@ -98,7 +99,8 @@ def create_domain(node: Any, tally: Tally) -> None:
             "d",
             base=base,
             has_constraints=constrained or bool(under and under.has_constraints),
-            has_default=has_default or bool(under and under.has_default),
+            has_default=bool(defaults) or bool(under and under.has_default),
+            default=text_of(defaults[0].raw_expr) if defaults else under and under.default,
             constraints=names,
         ),
         tally,
@@ -141,7 +143,8 @@ def alter_domain(node: Any, tally: Tally) -> None:
     elif kind == "T":
         value = getattr(node, "def")
         has_default = value.WhichOneof("node") is not None and not value.a_const.isnull
-        tally.world.put_type(replace(domain, has_default=has_default, default=None))
+        default = text_of(value) if has_default else None
+        tally.world.put_type(replace(domain, has_default=has_default, default=default))
     elif kind == "X":
         left = {key: valid for key, valid in domain.constraints.items() if key != node.name}
         tally.world.put_type(replace(domain, constraints=left))
