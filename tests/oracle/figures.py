@@ -1,6 +1,8 @@
 """How many hazards the engine finds, and how many of its warnings are right.
 
-    python tests/oracle/figures.py [VERSION...]
+In the folder `tests`
+
+    python -m oracle.figures [VERSION...]
 
 prints the figures from what is recorded, and those with the catalog for the servers of the given
 versions that are here. A hazard is a case that fails, or works in proportion to a table while it,
@@ -12,10 +14,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from alembic_safe.postgres.effects.world import World
 from alembic_safe.rehearsal.server import ScratchServer, installed_binaries

@@ -1,6 +1,8 @@
 """What servers of each version answered, kept in `measured.json`.
 
-    python tests/oracle/recorded.py 13 14 15 16 17 18
+In the folder `tests`
+
+    python -m oracle.recorded 13 14 15 16 17 18
 
 measures again on the servers of those versions that are here, and leaves the others as they are.
 """

@@ -11,6 +11,7 @@ from alembic_safe.postgres.effects.world import World
 from alembic_safe.rehearsal.server import ScratchServer
 from oracle.figures import figures
 from oracle.laboratory import Laboratory
+from oracle.page import PAGE, page
 from oracle.predict import (
     Prediction,
     differences,
@@ -54,7 +55,7 @@ def test_with_the_catalog_the_engine_says_what_the_server_does(
 ) -> None:
     recorded = measured()[case.id][laboratory.version]
     prediction = None if recorded is None else predict(case, laboratory.world(case))
-    assert answer_of(laboratory, case) == recorded, "measure again: tests/oracle/recorded.py"
+    assert answer_of(laboratory, case) == recorded, "measure again: python -m oracle.recorded"
     if prediction is not None and recorded is not None:
         found = {text: [laboratory.version] for text in differences(prediction, recorded)}
         assert not found, message(case, found)
@@ -107,3 +108,7 @@ def message(case: Case, found: dict[str, list[int]]) -> str:
     before = f"  before: {case.before}\n" if case.before else ""
     lines = [f"  PostgreSQL {', '.join(map(str, v))}: {text}" for text, v in found.items()]
     return f"{case.id}\n{before}  {case.sql}\n" + "\n".join(lines)
+
+
+def test_the_page_of_the_documentation_says_what_is_recorded() -> None:
+    assert PAGE.read_text() == page(), "in the folder tests: python -m oracle.page"
