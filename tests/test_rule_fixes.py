@@ -17,7 +17,7 @@ from schema import schema_of
 
 from alembic_safe.lint.own_operations import executed
 from alembic_safe.lint.recording import Written
-from alembic_safe.operations import SafeOperation
+from alembic_safe.operations import BackfillOp
 from alembic_safe.phases import Phase
 from alembic_safe.rehearsal.server import ScratchServer
 from alembic_safe.rules.finding import Finding, Fix
@@ -96,29 +96,22 @@ def written(body: str) -> str:
     context = MigrationContext.configure(
         dialect_name="postgresql", opts={"as_sql": True, "output_buffer": buffer}
     )
-    op = _Recorded(context, buffer)
     with context.begin_transaction():
-        run_body(body, op)
+        run_body(body, _Offline(context))
     return buffer.getvalue()
 
 
-class _Recorded(Operations):
-    """`op` in offline mode, where a backfill is written as the statements that it executes."""
-
-    def __init__(self, context: MigrationContext, buffer: io.StringIO) -> None:
-        super().__init__(context)
-        self._buffer = buffer
+class _Offline(Operations):
+    """`op` in offline mode, where a backfill is what it executes, not the script for it."""
 
     def invoke(self, operation: Any) -> Any:
-        before = self._buffer.tell()
-        super().invoke(operation)
-        if isinstance(operation, SafeOperation):
-            text = self._buffer.getvalue()[before:]
-            statements = executed(Written(text.strip(), operation=operation))
-            if list(statements) != [text.strip()]:
-                self._buffer.truncate(before)
-                self._buffer.seek(before)
-                self._buffer.write("".join(f"{statement};\n" for statement in statements))
+        if not isinstance(operation, BackfillOp):
+            return super().invoke(operation)
+        context = self.get_context()
+        with context.autocommit_block():
+            for statement in executed(Written("DO ", operation=operation)):
+                context.impl.static_output(f"{statement};")
+        return None
 
 
 def run_body(body: str, op: Operations) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from alembic_safe.postgres.effects import Change, Effects, NameChange
-from alembic_safe.postgres.effects.world import Relation, TypeName
+from alembic_safe.postgres.effects.world import Constraint, TypeName
 from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings
 from alembic_safe.rules.reading import is_named, subcommands, unless, words, written
 
@@ -117,28 +117,27 @@ def drop_unique(effects: Effects, surroundings: Surroundings) -> Iterator[Findin
     """
     if not surroundings.old_release_runs:
         return
-    for table, before in effects.before.items():
+    dropped = [
+        *effects.details.get("dropped_indexes", ()),
+        *effects.details.get("constraints_dropped", ()),
+    ]
+    for table, gone in dropped:
         after = surroundings.world.find(table)
-        if after is None or surroundings.world.is_new(before.born):
+        kept = (
+            {each.columns for each in after.indexes.values() if each.is_unique} if after else set()
+        )
+        is_unique = gone.type in ("p", "u") if isinstance(gone, Constraint) else gone.is_unique
+        if not is_unique or gone.columns in kept or surroundings.world.is_new(gone.born):
             continue
-        for name in _unique_names(before) - _unique_names(after):
-            columns = before.indexes[name].columns
-            if columns in {index.columns for index in after.indexes.values() if index.is_unique}:
-                continue
-            listed = ", ".join(column or "(expression)" for column in columns)
-            yield Finding(
-                "drop-unique",
-                Severity.WARNING,
-                f"INSERT ... ON CONFLICT ({listed}) of the running release on"
-                f" {written(table, surroundings.world)} fails, and duplicates are no longer"
-                " refused",
-                table,
-                advice=_CONTRACT,
-            )
-
-
-def _unique_names(relation: Relation) -> set[str]:
-    return {name for name, index in relation.indexes.items() if index.is_unique}
+        listed = ", ".join(column or "(expression)" for column in gone.columns)
+        yield Finding(
+            "drop-unique",
+            Severity.WARNING,
+            f"INSERT ... ON CONFLICT ({listed}) of the running release on"
+            f" {written(table, surroundings.world)} fails, and duplicates are no longer refused",
+            table,
+            advice=_CONTRACT,
+        )
 
 
 def retype_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
@@ -149,29 +148,22 @@ def retype_column(effects: Effects, surroundings: Surroundings) -> Iterator[Find
     digits of a `numeric`.
     """
     for change in _changes(effects, surroundings, Change.RETYPED, frozenset({"column"})):
-        old, new = _types(effects, surroundings, change)
-        if old is not None and new is not None and is_wider(old, new):
+        retyped = next(
+            each
+            for each in effects.details["retyped_columns"]
+            if (each.table, each.name) == (change.relation, change.name)
+        )
+        if retyped.old_type is not None and is_wider(retyped.old_type, retyped.new_type):
             continue
-        how = f" ({change.detail})" if change.detail else ""
         yield Finding(
             "retype-column",
-            Severity.ERROR if old is not None else Severity.WARNING,
+            Severity.ERROR if retyped.old_type is not None else Severity.WARNING,
             f"the running release goes on reading and writing {_of(change, surroundings)} with its"
-            f" old type{how}{unless(effects)}",
+            f" old type ({change.detail}){unless(effects)}",
             change.relation,
             advice="add a column of the new type, keep the two equal with a trigger, and drop the"
             " old one in a contract revision",
         )
-
-
-def _types(
-    effects: Effects, surroundings: Surroundings, change: NameChange
-) -> tuple[TypeName | None, TypeName | None]:
-    before = effects.before.get(change.relation)
-    after = surroundings.world.find(change.relation)
-    old = before.columns.get(str(change.name)) if before is not None else None
-    new = after.columns.get(str(change.name)) if after is not None else None
-    return (old.type if old else None), (new.type if new else None)
 
 
 _INTEGERS = ("int2", "int4", "int8")
@@ -201,22 +193,27 @@ def _digits(numeric: TypeName) -> tuple[int, int]:
 
 
 def required_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
-    """A column is added that a row has to have, and that the running release does not write.
+    """A column is added that a row has to have, and nothing gives it a value.
 
-    Its next INSERT fails; and where the table has rows, the statement itself does. Give the column
-    a default in the database, or add it without NOT NULL, and make it NOT NULL in a contract
-    revision.
+    Where the table has rows, the statement fails. Where it has none, the next INSERT of the running
+    release does, which does not know the column. Give the column a default in the database, or
+    add it without NOT NULL, and make it NOT NULL in a contract revision.
     """
-    for change in _tightened(effects, surroundings, "AddColumn"):
-        table = written(change.relation, surroundings.world)
+    for added in effects.details.get("added_columns", ()):
+        column = added.column
+        has_value = column.default or column.identity or column.generated
+        if not column.not_null or has_value or added.table not in effects.locks:
+            continue
+        table = written(added.table, surroundings.world)
+        also = ", and otherwise every INSERT of the running release, which does not give the value"
         yield Finding(
             "required-column",
             Severity.ERROR,
-            f"every INSERT of the running release into {table} fails, because it does not give"
-            f" {change.name}",
-            change.relation,
-            advice="give it a server default, or add it without NOT NULL and make it NOT NULL in a"
-            " contract revision",
+            f"fails if {table} has a row, because {column.name} is NOT NULL without a default"
+            f"{also if surroundings.old_release_runs else ''}",
+            added.table,
+            advice="give it a server default, or add it without NOT NULL, fill it, and make it"
+            " NOT NULL in a contract revision",
         )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from alembic_safe.postgres.effects import Effects
+from alembic_safe.rules.compatibility import required_column
 from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings
 from alembic_safe.rules.fixes import columns, constraints, indexes, not_null, partitions
 from alembic_safe.rules.reading import (
-    SERIAL_TYPES,
     added_columns,
     blocked_tables,
     column_constraint,
@@ -17,7 +17,6 @@ from alembic_safe.rules.reading import (
     shown,
     subcommands,
     table_of,
-    type_name,
     unless,
     words,
     written,
@@ -194,9 +193,10 @@ def table_rewrite(effects: Effects, surroundings: Surroundings) -> Iterator[Find
     if not kinds or not effects.rewrites or "AlterColumnType" in kinds:
         return
     world = surroundings.world
-    reasons = [reason for reason in map(_why_rewritten, added_columns(effects)) if reason]
+    added = effects.details.get("added_columns", ())
+    reasons = [f"{each.column.name}: {each.rewrites}" for each in added if each.rewrites]
     reasons += [reason for kind, reason in _REWRITING.items() if kind in kinds]
-    why = f": {words(reasons)}" if reasons else ""
+    why = f" ({words(reasons)})" if reasons else ""
     yield Finding(
         "table-rewrite",
         Severity.ERROR,
@@ -206,19 +206,6 @@ def table_rewrite(effects: Effects, surroundings: Surroundings) -> Iterator[Find
         table_of(effects, world),
         columns.column_in_steps(effects, surroundings),
     )
-
-
-def _why_rewritten(column: object) -> str:
-    name = getattr(column, "colname", "")
-    if type_name(column) in SERIAL_TYPES:
-        return f"{name} is {type_name(column)}, and each row gets a number"
-    if column_constraint(column, "IDENTITY") is not None:
-        return f"{name} is an identity, and each row gets a number"
-    if column_constraint(column, "GENERATED") is not None:
-        return f"{name} is computed for each row"
-    if column_constraint(column, "DEFAULT") is not None:
-        return f"the default of {name} may be another for each row"
-    return ""
 
 
 _REWRITING = {
@@ -239,13 +226,17 @@ def column_type_change(effects: Effects, surroundings: Surroundings) -> Iterator
     nobody is a new column of the new type, kept equal by triggers, filled in batches, and put in
     the place of the old one.
     """
-    names = [each.name for each in subcommands(effects) if each.kind == "AlterColumnType"]
-    if not names or not effects.works or not effects.blocking:
+    kinds = {each.kind for each in subcommands(effects)}
+    retyped = effects.details.get("retyped_columns", ())
+    if not retyped or not effects.works or not effects.blocking:
         return
-    if effects.rewrites:
-        work = "all rows are written again"
-    elif effects.scans:
+    reasons = [each.rewrites for each in retyped if each.rewrites]
+    if effects.rewrites and reasons:
+        work = f"all rows are written again ({words(list(dict.fromkeys(reasons)))})"
+    elif effects.scans and not kinds & {"SetNotNull", "AddConstraint", "AddColumn"}:
         work = "all rows are read"
+    elif not effects.index_rebuilds:
+        return
     else:
         rebuilt = [each.name for each in effects.index_rebuilds if each.name]
         work = f"{words(rebuilt)} is built again" if rebuilt else "its indexes are built again"
@@ -254,7 +245,7 @@ def column_type_change(effects: Effects, surroundings: Surroundings) -> Iterator
         "column-type-change",
         Severity.ERROR,
         f"blocks {blocked_tables(effects, world)} while {work} for the new type of"
-        f" {words(names)}{unless(effects)}",
+        f" {words([each.name for each in retyped])}{unless(effects)}",
         table_of(effects, world),
         advice="add a column of the new type, keep the two equal with a trigger, fill it in"
         " batches, and swap them once everything uses the new one",
@@ -396,7 +387,7 @@ def work_while_locked(effects: Effects, surroundings: Surroundings) -> Iterator[
     """
     if not effects.works or not effects.blocking or effects.node_name in _ELSEWHERE:
         return
-    if any(True for rule in _UNDER_ITS_OWN_LOCK for _finding in rule(effects, surroundings)):
+    if any(True for rule in _SAID for _finding in rule(effects, surroundings)):
         return
     world = surroundings.world
     built = [each.table for each in (*effects.index_builds, *effects.index_rebuilds)]
@@ -446,5 +437,8 @@ _UNDER_ITS_OWN_LOCK: tuple[Callable[[Effects, Surroundings], Iterator[Finding]],
     refresh_not_concurrent,
     domain_constraint,
 )
+
+_SAID = (*_UNDER_ITS_OWN_LOCK, required_column)
+"""What says all there is to say of a statement's work."""
 
 LOCKING: tuple[Rule, ...] = (*_UNDER_ITS_OWN_LOCK, work_while_locked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import textwrap
 from collections.abc import Callable, Sequence
@@ -39,8 +40,29 @@ def execute(sql: str) -> str:
 
 def one_by_one(*calls: str) -> str:
     """Return calls of which each commits by itself, whatever the revision around them is."""
-    body = textwrap.indent("\n".join(calls), "    ")
-    return f"with op.get_context().autocommit_block():\n{body}"
+    parts: list[str] = []
+    for leaves, group in itertools.groupby(calls, _leaves_transaction):
+        together = list(group)
+        if leaves or (len(together) == 1 and together[0].startswith(_INSTANT)):
+            parts += together
+        else:
+            body = textwrap.indent("\n".join(together), "    ")
+            parts.append(f"with op.get_context().autocommit_block():\n{body}")
+    return "\n".join(parts)
+
+
+_INSTANT = ("op.add_unique_constraint_using_index(", "op.add_column_if_not_exists(")
+"""Operations of one statement that may be part of a transaction."""
+
+
+def _leaves_transaction(call: str) -> bool:
+    """Return whether an operation commits what was before it.
+
+    In an autocommit block a script of `--sql` would open a transaction behind it.
+    """
+    return call.startswith(
+        ("op.create_index_concurrently(", "op.drop_index_concurrently(", "op.backfill(")
+    )
 
 
 def sql_script(statements: Sequence[str], surroundings: Surroundings) -> str:
