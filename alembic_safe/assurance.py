@@ -57,5 +57,4 @@ def _comment(reason: str) -> None:
         # No revision is running.
         return
     if context.as_sql:
-        for line in f"Assured: {reason}".splitlines():
-            context.impl.static_output(f"-- {line}")
+        context.impl.static_output(f"-- Assured: {' '.join(reason.split())}")

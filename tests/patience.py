@@ -27,3 +27,12 @@ def wait_for_waiter(database: Database, table: str) -> None:
         "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
         f" AND relation = '{table}'::regclass",
     )
+
+
+def wait_for_no_waiter(database: Database, table: str) -> None:
+    """Return when no session waits for a lock on `table`."""
+    wait_until(
+        database,
+        "SELECT count(*) = 0 FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
+        f" AND relation = '{table}'::regclass",
+    )

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +15,7 @@ import psycopg2.sql
 import pytest
 import sqlalchemy as sa
 from conftest import Database
+from guarded import DRIVERS, connected, on_connection
 from psycopg import sql
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -48,28 +48,6 @@ class Stopped(Exception):
     """What a watcher raises."""
 
 
-@contextmanager
-def connected(database: Database, driver: str = "psycopg") -> Iterator[sa.Connection]:
-    engine = sa.create_engine(database.url(driver), poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        yield connection
-
-
-def on_connection(database: Database, driver: str, run: Callable[[sa.Connection], Any]) -> Any:
-    """Return what a function returns that is given a connection of any driver."""
-    if driver not in ("asyncpg", "psycopg_async"):
-        with connected(database, driver) as connection:
-            return run(connection)
-
-    async def in_a_loop() -> Any:
-        url = database.url("psycopg" if driver == "psycopg_async" else driver)
-        engine = create_async_engine(url, poolclass=sa.NullPool)
-        async with engine.connect() as connection:
-            return await connection.run_sync(run)
-
-    return asyncio.run(in_a_loop())
-
-
 def seen(database: Database, driver: str, run: Callable[[sa.Connection], Any]) -> list[str]:
     """Return the texts that a function sends."""
     recorder = Recorder()
@@ -81,9 +59,6 @@ def seen(database: Database, driver: str, run: Callable[[sa.Connection], Any]) -
     on_connection(database, driver, watched)
     assert recorder.executed == len(recorder.texts)
     return recorder.texts
-
-
-DRIVERS = ["psycopg", "psycopg2", "asyncpg", "psycopg_async"]
 
 
 class Base(DeclarativeBase):

@@ -19,16 +19,24 @@ from alembic_safe.errors import GuardUnavailable, UnsafeStatement
 from alembic_safe.postgres.effects import Effects, World, begin, end
 from alembic_safe.postgres.effects.parsing import parse
 from alembic_safe.postgres.effects.world import Transaction
-from alembic_safe.rules.catalogue import REVISION_RULES
+from alembic_safe.rules import schema_design
+from alembic_safe.rules.catalogue import REVISION_RULES, RULES, code_of
 from alembic_safe.rules.custom import load_rules
 from alembic_safe.rules.finding import Finding, Severity, Surroundings
 from alembic_safe.rules.judge import Judge
+from alembic_safe.rules.transactions import possible_error
 from alembic_safe.runtime.driver_text import LONG_TEXT, without_rows
 from alembic_safe.runtime.empty_tables import about_rows
 from alembic_safe.runtime.execution import in_driver_autocommit
 from alembic_safe.runtime.interception import Outgoing, intercepted
 from alembic_safe.runtime.place import Place
-from alembic_safe.runtime.second_look import Before, TransactionState, look, transaction_state
+from alembic_safe.runtime.second_look import (
+    Before,
+    TransactionState,
+    learn,
+    look,
+    transaction_state,
+)
 from alembic_safe.runtime.sessions import SessionSettings
 from alembic_safe.settings import Settings
 
@@ -218,11 +226,12 @@ class Watch:
             self.world.undo(mark)
             text = without_rows(with_values)
             effects, found = self._look(text, self.world)
-        if found and can_read:
+        if can_read and any(_is_worth_a_look(*each) for each in found):
             exact = self._catalog(effects, before)
             if exact is not None:
                 effects, found = self._look(text, exact)
                 found = _without_refused(effects, found)
+                learn(self.world, exact)
         self._see(effects)
         return found
 
@@ -300,6 +309,12 @@ def _ends_transaction(text: str) -> bool:
     return parse(text)[0].node_name == "transaction_stmt"
 
 
+def _is_worth_a_look(effects: Effects, finding: Finding) -> bool:
+    """Return whether to read the catalog before a finding is told. A warning is most often about
+    the statement alone; whether rows are chosen by a key, only the catalog knows."""
+    return finding.severity is Severity.ERROR or effects.node_name in _OF_ROWS
+
+
 def _without_refused(effects: Sequence[Effects], found: _Found) -> _Found:
     """Return the findings about what the server executes: it ends at the first statement that it
     refuses, without having done it, and its own error says why."""
@@ -311,13 +326,21 @@ def _without_refused(effects: Sequence[Effects], found: _Found) -> _Found:
     return [(each, finding) for each, finding in found if id(each) in executed]
 
 
+_FOR_LINT = frozenset(
+    code_of(rule)
+    for rule in (*RULES, *REVISION_RULES)
+    if rule is possible_error or rule.__module__ == schema_design.__name__
+)
+"""Codes of advice that comes too late in a deploy, and of what the server tells in a moment."""
+
+
 def _that_matter(found: Iterable[tuple[Effects, Finding]]) -> _Found:
-    """Return the findings without those that are off, and without what the server will tell in a
-    moment."""
+    """Return the findings without those that are off, or for lint alone."""
     return [
         (effects, finding)
         for effects, finding in found
-        if finding.severity is not Severity.OFF and finding.code != "possible-error"
+        if finding.severity is Severity.ERROR
+        or (finding.severity is Severity.WARNING and finding.code not in _FOR_LINT)
     ]
 
 

@@ -116,6 +116,14 @@ def look(connection: Connection, effects: Sequence[Effects], before: Before) -> 
     return world
 
 
+def learn(world: World, exact: World) -> None:
+    """Keep what was read, for the next first look; sizes apart, since rows come and go."""
+    for name, relation in exact.relations.items():
+        known = world.find(name)
+        if known is None or not known.complete:
+            world.put(replace(relation, size=None))
+
+
 _SAVEPOINT = "alembic_safe_guard"
 
 
@@ -137,9 +145,14 @@ def _aside(connection: Connection) -> Iterator[Connection]:
         yield reader
     except DBAPIError as error:
         if not error.connection_invalidated:
-            execute_sql(reader, f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
-            execute_sql(reader, f"RELEASE SAVEPOINT {_SAVEPOINT}")
+            _back(reader)
         raise
+    _back(reader)
+
+
+def _back(reader: Connection) -> None:
+    """Go back to before the reading; its locks on the catalog go with it."""
+    execute_sql(reader, f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
     execute_sql(reader, f"RELEASE SAVEPOINT {_SAVEPOINT}")
 
 
@@ -208,10 +221,12 @@ def _drops_a_schema(effects: Effects) -> bool:
     return bool(effects.node.remove_type == grammar.OBJECT_SCHEMA)
 
 
-def _texts_in(node: Any) -> Iterator[str]:
-    for _field, value in node.ListFields():
-        for each in [value] if isinstance(value, str) or not hasattr(value, "__iter__") else value:
-            if isinstance(each, str):
-                yield each
-            elif hasattr(each, "ListFields"):
-                yield from _texts_in(each)
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif hasattr(value, "ListFields"):
+        for _field, part in value.ListFields():
+            yield from _texts_in(part)
+    elif hasattr(value, "__getitem__"):
+        for part in value:
+            yield from _texts_in(part)
