@@ -203,6 +203,9 @@ def _function(row: Row, parsed_body: str | None) -> Function:
         language=row.language,
         body="" if row.is_overloaded else parsed_body or row.body,
         arguments=tuple(name for name in row.arguments if name),
+        argument_types=tuple(row.argument_types),
+        returns="" if row.is_overloaded else row.returns,
+        is_used=row.is_used,
         can_be_inlined=row.can_be_inlined and not row.is_overloaded,
     )
 

@@ -395,13 +395,12 @@ WITH hit AS (
         AND NOT t.tgisinternal
     WHERE hit.column_name IS NOT NULL
     UNION ALL
-    -- Column lists and row filters (15).
+    -- One of the whole table uses no column; column lists and row filters (15) do.
     SELECT hit.table_oid, hit.column_name, 'other', 'publication ' || quote_ident(p.pubname), NULL
     FROM hit
     JOIN pg_publication_rel AS pr
         ON pr.oid = hit.objid AND hit.classid = CAST('pg_publication_rel' AS regclass)
     JOIN pg_publication AS p ON p.oid = pr.prpubid
-    WHERE hit.column_name IS NOT NULL
     UNION ALL
     -- SQL-standard bodies (14); a body in quotes leaves no trace.
     SELECT hit.table_oid, hit.column_name, 'other', 'function ' || quote_ident(p.proname), NULL
@@ -424,6 +423,8 @@ WITH RECURSIVE made AS (
     FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace AND {_IN_USE.format("n")}
     LEFT JOIN pg_class AS c ON c.oid = t.typrelid
     WHERE t.typtype IN ('e', 'd', 'r') OR t.typtype = 'c' AND c.relkind = 'c'
+    -- Base types of extensions; those of category A are arrays.
+    OR t.typtype = 'b' AND t.typcategory <> 'A'
 ), base(domain, oid) AS (
     SELECT made.oid, made.oid FROM made WHERE made.typtype = 'd'
     UNION
@@ -465,6 +466,12 @@ LEFT JOIN pg_type AS e ON e.oid = b.typelem AND e.typarray = b.oid
 LEFT JOIN pg_namespace AS bn ON bn.oid = COALESCE(e.typnamespace, b.typnamespace)
 """
 
+_TYPE_OF = """(
+    SELECT CAST(COALESCE(e.typname || '[]', t.typname) AS text)
+    FROM pg_type AS t LEFT JOIN pg_type AS e ON e.oid = t.typelem AND e.typarray = t.oid
+    WHERE t.oid = {0}
+)"""
+
 # One row for each name: the most volatile overload. Whose body a call runs is not known then.
 FUNCTIONS = f"""
 SELECT DISTINCT ON (schema, name)
@@ -474,6 +481,18 @@ SELECT DISTINCT ON (schema, name)
        CAST(p.provolatile AS text) AS volatility,
        CAST(l.lanname AS text) AS language,
        COALESCE(CAST(p.proargnames AS text[]), CAST(ARRAY[] AS text[])) AS arguments,
+       ARRAY(
+           SELECT {_TYPE_OF.format("a.oid")}
+           FROM unnest(CAST(p.proargtypes AS oid[])) WITH ORDINALITY AS a(oid, position)
+           ORDER BY a.position
+       ) AS argument_types,
+       CASE WHEN p.prokind = 'p' THEN 'procedure' ELSE {_TYPE_OF.format("p.prorettype")} END
+           AS returns,
+       EXISTS (
+           SELECT FROM pg_depend AS d
+           WHERE d.refclassid = CAST('pg_proc' AS regclass) AND d.refobjid = p.oid
+           AND d.deptype IN ('n', 'a')
+       ) AS is_used,
        count(*) OVER (PARTITION BY p.proname, p.pronamespace) > 1 AS is_overloaded,
        CASE WHEN l.lanname IN ('sql', 'plpgsql') THEN p.prosrc ELSE '' END AS body,
        l.lanname = 'sql' AND p.prokind = 'f' AND NOT p.proretset AND NOT p.proisstrict
