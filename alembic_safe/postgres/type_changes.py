@@ -6,7 +6,7 @@ PostgreSQL keeps the rows where the planner finds that the conversion changes no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from alembic_safe.postgres.effects.world import TypeName, World
@@ -31,12 +31,15 @@ class TypeChange:
         reason: why, to follow `because`; empty where the rows stay.
         is_possible: False where the server has no such cast and asks for USING.
         assumed: what was assumed for want of knowledge, as a short sentence.
+        failure: the error, as message and SQLSTATE, of a value that has no equal in the new type;
+            None where every value has one.
     """
 
     rewrites: bool
     reason: str = ""
     is_possible: bool = True
     assumed: str = ""
+    failure: tuple[str, str] | None = None
 
 
 _FREE = TypeChange(rewrites=False)
@@ -148,14 +151,17 @@ def type_change(
         column: the column's name, as the expression has it.
     """
     if using is None:
-        return _conversion(old, new, world, explicit=False)
+        change = _conversion(old, new, world, explicit=False)
+        if not change.rewrites or not change.is_possible:
+            return change
+        return replace(change, failure=change.failure or _failure(old, new))
     steps = _casts_of_column(using, column)
     if steps is None:
         return TypeChange(True, "USING computes new values")
     for step in steps:
         change = _conversion(old, step, world, explicit=True)
         if change.rewrites:
-            return change
+            return replace(change, failure=change.failure or _failure(old, step))
         old = step
     return _conversion(old, new, world, explicit=False)
 
@@ -191,7 +197,8 @@ def _conversion(old: TypeName | None, new: TypeName, world: World, *, explicit: 
         return TypeChange(True, "the values change", assumed=assumed)
     change = _base_change(old, source, target, world, explicit=explicit)
     if not change.rewrites and domain_has_constraints(new, world):
-        return TypeChange(True, f"the domain {type_sql(new)} checks every value")
+        failure = (f"value for domain {type_sql(new)} violates its constraints", "23514")
+        return TypeChange(True, f"the domain {type_sql(new)} checks every value", failure=failure)
     return change
 
 
@@ -291,6 +298,30 @@ def _least_field(fields: int) -> int:
         if fields & (1 << bit):
             return place
     return 0
+
+
+_WHOLE_NUMBERS = {"int2": 2, "int4": 4, "int8": 8, "oid": 4}
+"""Bytes."""
+
+
+def _failure(old: TypeName | None, new: TypeName) -> tuple[str, str] | None:
+    """Return the error of a value that does not fit the new type, where there can be one."""
+    if old is None or new.is_array or not is_built_in(new):
+        return None
+    if new.name in ("varchar", "bpchar") and new.modifiers and not old.is_array:
+        return (f"value too long for type {type_sql(new)}", "22001")
+    if old.name in _STRINGS and new.name not in _STRINGS:
+        date = new.name in (*_SECONDS, "date", "interval")
+        return (f"invalid input syntax for type {type_sql(new)}", "22007" if date else "22P02")
+    if new.name == "numeric" and new.modifiers:
+        return ("numeric field overflow", "22003")
+    if old.name in _NUMBERS and _bytes(old) > _bytes(new):
+        return (f"{type_sql(new)} out of range", "22003")
+    return None
+
+
+def _bytes(type_: TypeName) -> int:
+    return _WHOLE_NUMBERS.get(type_.name, 9)
 
 
 _OPERATORS = {"varchar": "text", "cidr": "inet"}

@@ -35,8 +35,13 @@ _BUILT_IN_NAMES = """
 BUILT_IN = frozenset(_BUILT_IN_NAMES.split())
 """Types in `pg_catalog` that a column can have (PostgreSQL 13 to 18, `pg_type`)."""
 
-MULTIRANGES = frozenset(name for name in BUILT_IN if name.endswith("multirange"))
-"""New in PostgreSQL 14."""
+_EXTENSION_NAMES = """
+    box2d box3d citext cube geography geometry halfvec hstore lquery ltree ltxtquery raster seg
+    sparsevec vector
+"""
+
+OF_EXTENSIONS = frozenset(_EXTENSION_NAMES.split())
+"""Types of citext, cube, hstore, ltree, pgvector, PostGIS and seg. They are no domains."""
 
 _WRITTEN = {
     "bit": "bit",
@@ -202,6 +207,8 @@ def base_type(type_: TypeName, world: World) -> TypeName | None:
         if is_built_in(type_) or type_.is_array:
             return type_
         found = user_type(type_, world)
+        if found is None and type_.name in OF_EXTENSIONS:
+            return type_
         if found is None or found.kind == "?":
             return None
         if found.kind != "d":
@@ -217,6 +224,8 @@ def domain_has_constraints(type_: TypeName, world: World) -> bool | None:
     if is_built_in(type_) or type_.is_array:
         return False
     found = user_type(type_, world)
+    if found is None and type_.name in OF_EXTENSIONS:
+        return False
     if found is None or found.kind == "?":
         return None
     return found.kind == "d" and found.has_constraints

@@ -217,7 +217,8 @@ class UserType:
     """A type that a user made.
 
     Args:
-        kind: `e` enum, `d` domain, `c` composite, `r` range, `?` not known.
+        kind: `e` enum, `d` domain, `c` composite, `r` range, `b` base type of an extension, `?` not
+            known.
         base: what a domain is made of.
         has_constraints: whether a domain, or one that it is made of, has a CHECK or NOT NULL.
         has_default: whether a domain has a default that is not NULL.

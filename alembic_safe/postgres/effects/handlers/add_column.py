@@ -24,10 +24,10 @@ from alembic_safe.postgres.effects.handlers.definitions import columns_used, con
 from alembic_safe.postgres.effects.handlers.writes import lock_sequence
 from alembic_safe.postgres.effects.model import Change
 from alembic_safe.postgres.effects.tally import Tally
-from alembic_safe.postgres.effects.world import Column, Constraint, Relation, World
+from alembic_safe.postgres.effects.world import Column, Constraint, Relation, TypeName, World
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
-from alembic_safe.postgres.types import TypeName, domain_has_constraints, type_sql, user_type
+from alembic_safe.postgres.types import domain_has_constraints, type_sql, user_type
 
 SYSTEM_COLUMNS = frozenset({"tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"})
 """Columns that every table has."""
@@ -234,9 +234,13 @@ def _why_rewritten(column: Column, value: Value | None, tally: Tally) -> str:
     if value is not None and value.volatility is Volatility.VOLATILE:
         for unknown in value.unknown:
             tally.assume(f"{unknown} is VOLATILE")
+            if tally.world.complete and unknown.endswith("()"):
+                tally.may_fail(f"function {unknown} does not exist", "42883")
         return "its default is VOLATILE"
     if checks is None:
         tally.assume(f"{written} is a domain with constraints")
+        if tally.world.complete and user_type(column.type, tally.world) is None:
+            tally.may_fail(f'type "{written}" does not exist', "42704")
         return f"{written} may be a domain with constraints"
     return ""
 
@@ -247,7 +251,7 @@ def _check_not_null(alter: AlterTable, column: Column, value: Value | None) -> N
         alter.scan()
     elif value is None or value.is_null:
         alter.scan()
-        if any(member.size != 0 for member in alter.members() if not member.is_partitioned):
+        if alter.may_have_rows():
             message = f'column "{column.name}" of relation "{alter.name.name}" contains null values'
             tally.may_fail(message, "23502")
         tally.change(

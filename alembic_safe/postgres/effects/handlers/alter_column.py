@@ -70,6 +70,9 @@ def set_not_null(alter: AlterTable, command: Any) -> None:
     for member in alter.members():
         if not constraints.proves_not_null(member, name):
             tally.scan(member)
+            if member.size != 0 and not member.is_partitioned:
+                message = f'column "{name}" of relation "{member.name.name}" contains null values'
+                tally.may_fail(message, "23502")
             if not member.complete:
                 tally.assume(f"no valid CHECK of {member.name.name} proves {name} NOT NULL")
         _make_not_null(alter, member, name)

@@ -55,6 +55,10 @@ class AlterTable:
         else:
             yield from list(self.tally.world.family(self.name))
 
+    def may_have_rows(self) -> bool:
+        """Return whether rows are in the table or its family, as far as it is known."""
+        return any(m.size != 0 for m in self.members() if not m.is_partitioned)
+
     def column(self, name: str) -> Column | None:
         """Return a column; None where it is not known.
 

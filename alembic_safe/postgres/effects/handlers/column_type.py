@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from alembic_safe.postgres.effects.handlers.alter_table import AlterTable, Subcommand
@@ -153,6 +154,8 @@ def _refuse_cast(
             f'default for column "{name}" cannot be cast automatically to type {type_sql(new)}',
             "42804",
         )
+    if change.failure is not None and alter.may_have_rows():
+        tally.may_fail(*change.failure)
 
 
 _DEPENDENTS = {
@@ -190,6 +193,8 @@ def _check_again(alter: AlterTable, table: Relation, name: str) -> None:
 
 
 def _build_again(alter: AlterTable, table: Relation, retyping: _Retyping) -> None:
+    if table.is_partitioned:
+        return  # its indexes have no files
     for index in table.indexes.values():
         if retyping.name in index.uses and not _is_kept(alter, index, retyping):
             alter.tally.rebuild(table, index.name)
@@ -224,8 +229,8 @@ def _replace_keys(alter: AlterTable, table: Relation, retyping: _Retyping) -> No
     for partner, constraint in _foreign_keys(table, retyping.name, tally.world):
         tally.lock(partner, LockMode.ACCESS_EXCLUSIVE)
         if constraint.is_validated and constraint.is_enforced:
-            known = tally.world.find(partner)
-            alter.at_end.append(lambda partner=known: _check_key(alter, table, partner, retyping))
+            tables = (table, tally.world.find(partner))
+            alter.at_end.append(partial(_check_key, alter, tables, retyping))
     if not table.complete:
         tally.assume(f"no foreign key has or references {retyping.name}")
         tally.details["unnamed_locks"] = LockMode.ACCESS_EXCLUSIVE
@@ -243,13 +248,11 @@ def _foreign_keys(
             yield other.name, constraint
 
 
-def _check_key(
-    alter: AlterTable, table: Relation, partner: Relation | None, retyping: _Retyping
-) -> None:
+def _check_key(alter: AlterTable, tables: tuple[Relation | None, ...], retyping: _Retyping) -> None:
     if alter.rewritten or not retyping.same_operators:
-        alter.tally.scan(table)
-        if partner is not None:
-            alter.tally.scan(partner)
+        for table in tables:
+            if table is not None:
+                alter.tally.scan(table)
 
 
 SUBCOMMANDS: dict[str, Subcommand] = {"AT_AlterColumnType": column_type}

@@ -19,10 +19,25 @@ _STRONG_OPTIONS = frozenset({"user_catalog_table", "check_option", "security_bar
 """Storage parameters that need ACCESS EXCLUSIVE (reloptions.c); others need less."""
 
 
+_OPTIONS = (
+    "autovacuum_",
+    "fillfactor",
+    "log_autovacuum_",
+    "parallel_workers",
+    "toast_tuple_target",
+    "user_catalog_table",
+    "vacuum_",
+)
+"""How storage parameters of tables begin (reloptions.c)."""
+
+
 def set_options(alter: AlterTable, command: Any) -> None:
     """`SET (...)`, `RESET (...)`: SHARE UPDATE EXCLUSIVE for nearly all parameters; on a view
     ACCESS EXCLUSIVE."""
     names = [item.def_elem.defname for item in getattr(command, "def").list.items]
+    for name in names:
+        if alter.table.kind in "rpm" and not name.startswith(_OPTIONS):
+            alter.tally.refuse(f'unrecognized parameter "{name}"', "22023")
     alter.tally.details.setdefault("options", []).extend(names)
     is_strong = any(name in _STRONG_OPTIONS for name in names) or alter.table.kind == "v"
     mode = LockMode.ACCESS_EXCLUSIVE if is_strong else LockMode.SHARE_UPDATE_EXCLUSIVE
@@ -38,7 +53,8 @@ def set_tablespace(alter: AlterTable, command: Any) -> None:
     """`SET TABLESPACE`: ACCESS EXCLUSIVE while the table's files are copied; its indexes stay."""
     alter.lock(LockMode.ACCESS_EXCLUSIVE, recurse=False)
     table = alter.table
-    if table.tablespace is not None and table.tablespace == command.name:
+    is_default = command.name == "pg_default" and table.tablespace is None and table.complete
+    if is_default or table.tablespace == command.name:
         return
     if not table.is_partitioned:
         alter.tally.rewrite(table)
@@ -164,10 +180,16 @@ def add_inherit(alter: AlterTable, command: Any) -> None:
         tally.refuse(
             f'relation "{parent.name.name}" would be inherited from more than once', "42P07"
         )
+    if parent.name in {member.name for member in tally.world.family(table.name)}:
+        tally.refuse("circular inheritance not allowed", "42P07")
     if table.complete and parent.complete:
         missing = [name for name in parent.columns if name not in table.columns]
         if missing:
             tally.refuse(f'child table is missing column "{missing[0]}"', "42804")
+        for constraint in parent.constraints.values():
+            if constraint.type == "c" and constraint.name not in table.constraints:
+                # One that is NO INHERIT need not be there.
+                tally.may_fail(f'child table is missing constraint "{constraint.name}"', "42804")
     alter.put(replace(parent, children=(*parent.children, table.name)))
     inherited = {
         name: replace(column, inherited=True) if name in parent.columns else column

@@ -13,6 +13,7 @@ from alembic_safe.postgres.effects.tally import Handler, Tally
 from alembic_safe.postgres.effects.world import Relation, TypeName, UserType, World
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
+from alembic_safe.postgres.types import type_of
 
 # Enums
 
@@ -87,11 +88,12 @@ def create_domain(node: Any, tally: Tally) -> None:
     """
     from postgast import pg_query_pb2 as grammar
 
-    base = as_type(node.type_name)
+    base = type_of(node.type_name)
     under = tally.world.types.get(tally.world.qualified_type(base.name, base.schema))
     kinds = [grammar.ConstrType.Name(item.constraint.contype) for item in node.constraints]
     names = {item.constraint.conname: True for item in node.constraints if item.constraint.conname}
     defaults = [item.constraint for item in node.constraints if _is_default(item.constraint)]
+    inherited = under.default if under is not None else None
     constrained = "CONSTR_CHECK" in kinds or "CONSTR_NOTNULL" in kinds
     _create(
         UserType(
@@ -100,7 +102,7 @@ def create_domain(node: Any, tally: Tally) -> None:
             base=base,
             has_constraints=constrained or bool(under and under.has_constraints),
             has_default=bool(defaults) or bool(under and under.has_default),
-            default=text_of(defaults[0].raw_expr) if defaults else under and under.default,
+            default=text_of(defaults[0].raw_expr) if defaults else inherited,
             constraints=names,
         ),
         tally,
@@ -206,13 +208,6 @@ def _over(name: QualifiedName, world: World) -> Iterator[QualifiedName]:
 
 def _uses(types: list[TypeName | None], names: set[QualifiedName], world: World) -> bool:
     return any(is_of_type(type_, name, world) for type_ in types for name in names)
-
-
-def as_type(node: Any) -> TypeName:
-    """Return a type as it stands in a definition (`TypeName` of the parse tree)."""
-    parts = strings(node.names)
-    schema = parts[-2] if len(parts) > 1 and parts[-2] != "pg_catalog" else None
-    return TypeName(parts[-1], (), bool(node.array_bounds), schema)
 
 
 # Composite and range types
