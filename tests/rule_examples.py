@@ -24,7 +24,8 @@ CREATE INDEX ix_orders_placed ON orders (placed);
 ROWS = """
 INSERT INTO users SELECT i, 'user' || i || '@example.org' FROM generate_series(1, 20) AS i;
 INSERT INTO orders (id, user_id, note, code, total, placed)
-    SELECT i, i % 20 + 1, 'note ' || i, 'code' || i, i, now() FROM generate_series(1, 50) AS i;
+    SELECT i, i % 20 + 1, 'note ' || i, 'code' || i, i, '2026-01-01'
+    FROM generate_series(1, 50) AS i;
 """
 
 MEASUREMENTS = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -18,76 +19,77 @@ from schema import schema_of
 from alembic_safe.lint.own_operations import executed
 from alembic_safe.lint.recording import Written
 from alembic_safe.operations import BackfillOp
-from alembic_safe.phases import Phase
+from alembic_safe.postgres.effects import Effects
 from alembic_safe.rehearsal.server import ScratchServer
 from alembic_safe.rules.finding import Finding, Fix
 
-FIXED = [
-    (example, finding)
-    for example in chain.from_iterable(EXAMPLES.values())
-    for finding in chain.from_iterable(each.findings for each in judged_example(example))
-    if finding.fix is not None
-]
+
+@dataclass(frozen=True)
+class Case:
+    """A fix, with the statement that it stands for.
+
+    Args:
+        example: where the statement is.
+        before: what stands before the statement in its revision.
+        effects: of the statement.
+        finding: what is said of it.
+        fix: what to do instead.
+    """
+
+    example: Example
+    before: str
+    effects: Effects
+    finding: Finding
+    fix: Fix
+
+    def __str__(self) -> str:
+        return f"{self.finding.code}: {self.example}"
 
 
-def fixes(*, operations: bool) -> list[Any]:
-    """Return the examples with their fixes, of which one form is tested."""
+def cases_of(example: Example) -> list[Case]:
     return [
-        pytest.param(example, finding, id=f"{finding.code}: {example}")
-        for example, finding in FIXED
-        if finding.fix is not None and (finding.fix.operations if operations else finding.fix.sql)
+        Case(example, example.bad[: each.effects.offset], each.effects, finding, finding.fix)
+        for each in judged_example(example)
+        for finding in each.findings
+        if finding.fix is not None
     ]
 
 
-def phase_of(example: Example, fix: Fix) -> Phase | None:
-    return fix.phase or example.phase
+CASES = [case for each in chain.from_iterable(EXAMPLES.values()) for case in cases_of(each)]
+
+with_sql = pytest.mark.parametrize("case", [case for case in CASES if case.fix.sql], ids=str)
+with_operations = pytest.mark.parametrize(
+    "case", [case for case in CASES if case.fix.operations], ids=str
+)
 
 
-def test_there_are_fixes() -> None:
-    with_both = [f for _, f in FIXED if f.fix is not None and f.fix.operations and f.fix.sql]
-    assert len(with_both) > 30
+def test_there_are_fixes_in_both_forms() -> None:
+    assert len([case for case in CASES if case.fix.operations and case.fix.sql]) > 30
 
 
-@pytest.mark.parametrize(("example", "finding"), fixes(operations=False))
-def test_the_sql_of_a_fix_is_not_reported(example: Example, finding: Finding) -> None:
-    fix = finding.fix
-    assert fix is not None
-    statements = f"{example.bad};\n{fix.sql}" if fix.is_addition else fix.sql
+@with_sql
+def test_the_sql_of_a_fix_is_not_reported(case: Case) -> None:
+    assert reported(case, case.fix.sql) == [*case.example.also * case.fix.is_addition]
+
+
+@with_operations
+def test_the_operations_of_a_fix_are_not_reported(case: Case) -> None:
+    found = reported(case, written(case.fix.operations))
+    assert found == [*case.example.also * case.fix.is_addition]
+
+
+def reported(case: Case, fixed: str) -> list[str]:
+    """Return the codes of what is said of a fix: in a revision of its own, or, where it is an
+    addition, behind the statement."""
     found = judged(
-        statements,
-        before=SHOP + example.before,
-        version=example.version,
+        f"{case.effects.sql};\n{fixed}" if case.fix.is_addition else fixed,
+        before=f"{SHOP}{case.example.before}{case.before}",
+        version=case.example.version,
         in_transaction=False,
-        phase=phase_of(example, fix) or (example.phase if not fix.is_addition else Phase.CONTRACT),
-        has_runner=example.has_runner,
+        phase=case.fix.phase or case.example.phase,
+        has_runner=case.example.has_runner,
     )
-    assert rest(found, example) == []
-
-
-def rest(found: Any, example: Example) -> list[str]:
-    """Return what is said of a fix, without what has nothing to do with it."""
-    return [code for code in codes(found) if code not in KEPT or code not in example.also]
-
-
-KEPT = frozenset({"serial-column"})
-"""A fix keeps the schema as it was meant, with whatever else may be said of it."""
-
-
-@pytest.mark.parametrize(("example", "finding"), fixes(operations=True))
-def test_the_operations_of_a_fix_are_not_reported(example: Example, finding: Finding) -> None:
-    fix = finding.fix
-    assert fix is not None
-    script = written(fix.operations)
-    statements = f"{example.bad};\n{script}" if fix.is_addition else script
-    found = judged(
-        statements,
-        before=SHOP + example.before,
-        version=example.version,
-        in_transaction=False,
-        phase=phase_of(example, fix) or (example.phase if not fix.is_addition else Phase.CONTRACT),
-        has_runner=example.has_runner,
-    )
-    assert rest(found, example) == []
+    return codes(found)
 
 
 def written(body: str) -> str:
@@ -121,43 +123,65 @@ def run_body(body: str, op: Operations) -> None:
 # On real servers
 
 
-@pytest.mark.parametrize(("example", "finding"), fixes(operations=False))
-def test_the_sql_of_a_fix_ends_in_the_same_schema(
-    server: ScratchServer, database: Database, example: Example, finding: Finding
+@with_sql
+def test_the_sql_of_a_fix_ends_where_the_statement_ends(
+    server: ScratchServer, database: Database, case: Case
 ) -> None:
-    fix = finding.fix
-    assert fix is not None
-    wanted = after_the_statement(server, database, example, fix)
-    for statement in fix.sql.split(";\n"):
+    case = on(server, case)
+    wanted = after_the_statement(database, case)
+    for statement in case.fix.sql.split(";\n"):
         database.execute(statement)
-    assert schema_of(database) == wanted
+    assert state(database, case) == wanted
 
 
-@pytest.mark.parametrize(("example", "finding"), fixes(operations=True))
-def test_the_operations_of_a_fix_end_in_the_same_schema(
-    server: ScratchServer, database: Database, example: Example, finding: Finding
+@with_operations
+def test_the_operations_of_a_fix_end_where_the_statement_ends(
+    server: ScratchServer, database: Database, case: Case
 ) -> None:
-    fix = finding.fix
-    assert fix is not None
-    wanted = after_the_statement(server, database, example, fix)
+    case = on(server, case)
+    wanted = after_the_statement(database, case)
     with operations(database) as op:
-        run_body(fix.operations, op)
-    assert schema_of(database, without=("alembic_safe_backfill",)) == wanted
+        run_body(case.fix.operations, op)
+    assert state(database, case) == wanted
 
 
-def after_the_statement(
-    server: ScratchServer, database: Database, example: Example, fix: Fix
-) -> Any:
-    """Prepare the database, and return the schema that the unsafe statement makes of it."""
-    if int(server.version) < example.version and "NOT NULL" in fix.sql:
-        pytest.skip("the SQL is for a newer server")
-    database.execute(SHOP + ROWS + example.before)
-    if fix.is_addition:
-        database.execute(example.bad)
-        return schema_of(database, after=fix.sql.replace("CONCURRENTLY", ""))
-    after = example.bad
-    if example.is_failing:
-        after = example.bad.replace("CONCURRENTLY ", "")
-    if after.startswith(("VACUUM", "REINDEX")):
-        return schema_of(database)
-    return schema_of(database, after=after)
+def on(server: ScratchServer, case: Case) -> Case:
+    """Return the case as it is on a server, of which the fix may depend."""
+    found = cases_of(replace(case.example, version=server.version))
+    same = [each for each in found if each.finding.code == case.finding.code]
+    if not same:
+        pytest.skip("the server knows no such statement")
+    return same[0]
+
+
+def after_the_statement(database: Database, case: Case) -> Any:
+    """Prepare the database, and return what the statement would make of it."""
+    database.execute(f"{SHOP}{ROWS}{case.example.before}{case.before}")
+    statement = case.effects.sql
+    if case.fix.is_addition:
+        database.execute(statement)
+        statement = case.fix.sql
+    return state(database, case, after=in_transaction(statement))
+
+
+def in_transaction(statement: str) -> str:
+    """Return what does the same in a transaction; nothing where it leaves the schema alone."""
+    if statement.startswith(("VACUUM", "REINDEX")):
+        return ""
+    return statement.replace("CONCURRENTLY ", "")
+
+
+def state(database: Database, case: Case, *, after: str = "") -> Any:
+    """Return the schema, and the rows where the statement changes rows.
+
+    Args:
+        database: the database.
+        case: the fix.
+        after: SQL that is run first, and taken back afterwards.
+    """
+    rows: list[Any] = []
+    if case.effects.node_name == "update_stmt":
+        with database.connect() as connection, connection.transaction(force_rollback=True):
+            connection.execute((after or "SELECT").encode())
+            rows = connection.execute("SELECT * FROM orders ORDER BY id").fetchall()
+    return schema_of(database, without=("alembic_safe_backfill",), after=after), rows
