@@ -174,8 +174,7 @@ def set_identity(alter: AlterTable, command: Any) -> None:
     """`SET GENERATED`, `RESTART`, ...: ACCESS EXCLUSIVE; SHARE ROW EXCLUSIVE on the sequence."""
     _lock_for_identity(alter)
     column = _identity_column(alter, command.name)
-    if column is not None and column.sequence is not None:
-        alter.tally.lock(column.sequence, LockMode.SHARE_ROW_EXCLUSIVE)
+    _lock_sequence(alter, command.name, column, LockMode.SHARE_ROW_EXCLUSIVE)
     for item in getattr(command, "def").list.items:
         option = item.def_elem
         if option.defname == "generated":
@@ -190,8 +189,8 @@ def drop_identity(alter: AlterTable, command: Any) -> None:
     if command.missing_ok and column is not None and not column.identity:
         return
     column = _identity_column(alter, name)
+    _lock_sequence(alter, name, column, LockMode.ACCESS_EXCLUSIVE)
     if column is not None and column.sequence is not None:
-        tally.lock(column.sequence, LockMode.ACCESS_EXCLUSIVE)
         tally.world.remove(column.sequence)
     alter.change_column(name, identity="", sequence=None)
     if column is not None:
@@ -204,6 +203,14 @@ def _lock_for_identity(alter: AlterTable) -> None:
     has_partitions = alter.table.is_partitioned or not alter.table.complete
     recurse = alter.tally.world.version >= 17 and has_partitions
     alter.lock(LockMode.ACCESS_EXCLUSIVE, recurse=recurse)
+
+
+def _lock_sequence(alter: AlterTable, name: str, column: Column | None, mode: LockMode) -> None:
+    if column is not None and column.sequence is not None:
+        alter.tally.lock(column.sequence, mode)
+    elif column is None:
+        alter.tally.assume(f"the sequence of {name} is not known")
+        alter.tally.details["unnamed_locks"] = mode
 
 
 def _identity_column(alter: AlterTable, name: str) -> Column | None:

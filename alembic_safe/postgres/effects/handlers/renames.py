@@ -36,7 +36,14 @@ _KINDS = {
 }
 """Kinds of relations, and what `NameChange` calls them."""
 
-_KINDS_BY_RELKIND = {"v": "view", "m": "view", "S": "sequence"}
+_KINDS_BY_RELKIND = {
+    "S": "sequence",
+    "f": "table",
+    "m": "view",
+    "p": "table",
+    "r": "table",
+    "v": "view",
+}
 
 
 def rename(node: Any, tally: Tally) -> None:
@@ -87,7 +94,9 @@ def _rename_index(node: Any, name: QualifiedName, kind: str, tally: Tally) -> No
             if node.missing_ok:
                 return
             tally.refuse(f'relation "{name.name}" does not exist', "42P01")
-        tally.lock(name, mode)
+        # ALTER INDEX renames a table too, and then locks it as a table.
+        tally.assume(f"{name} may be a table")
+        tally.lock(name, LockMode.ACCESS_EXCLUSIVE)
         tally.change(Change.RENAMED, "index", name, new_name=node.newname)
         return
     tally.lock(name, mode)
