@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from alembic_safe.postgres.effects.nesting import has_too_many_blocks, is_too_deep
 
 MAX_TEXT_BYTES = 4 * 1024 * 1024
 """Longer texts are not parsed: data does not belong into a statement's text."""
@@ -45,10 +47,8 @@ def parse(sql: str) -> list[Parsed]:
         tree = postgast.parse(sql)
     except postgast.PgQueryError as error:
         return [Parsed(sql.strip(), 0, None, "", str(error))]
-    except DecodeError:
-        return [Parsed(sql.strip(), 0, None, "", "nested too deeply to be read")]
-    except RecursionError:
-        return [Parsed(sql.strip(), 0, None, "", "nested too deeply to be read")]
+    except (DecodeError, RecursionError):
+        return _parse_one_by_one(sql)
     encoded = sql.encode()
     is_ascii = len(encoded) == len(sql)
     statements = []
@@ -65,20 +65,39 @@ def parse(sql: str) -> list[Parsed]:
     return statements
 
 
-def parse_plpgsql(definition: str) -> dict[str, Any]:
+def _parse_one_by_one(sql: str) -> list[Parsed]:
+    """Return the statements of a text of which one is nested too deeply to be read."""
+    import postgast
+
+    pieces = postgast.split(sql)
+    if len(pieces) < 2:
+        return [Parsed(sql.strip(), 0, None, "", "it is nested too deeply to be read")]
+    statements = []
+    place = 0
+    for piece in pieces:
+        place = sql.index(piece, place)
+        statements += [replace(parsed, offset=parsed.offset + place) for parsed in parse(piece)]
+        place += len(piece)
+    return statements
+
+
+def parse_plpgsql(definition: str, body: str) -> dict[str, Any]:
     """Return the tree of a PL/pgSQL body, as `PLpgSQL_function` of libpg_query's JSON.
 
     Args:
         definition: a DO or CREATE FUNCTION statement.
+        body: what stands in its quotes.
 
     Raises:
         ValueError: it cannot be read.
     """
     import postgast
 
-    problem = _unparsable(definition)
+    problem = _unparsable(definition) or _unparsable(body)
     if problem:
         raise ValueError(problem)
+    if has_too_many_blocks(body):
+        raise ValueError("its blocks are nested too deeply")
     try:
         functions = postgast.parse_plpgsql(definition)
     except postgast.PgQueryError as error:
@@ -101,4 +120,6 @@ def _unparsable(sql: str) -> str:
         return "it contains characters that are not Unicode text"
     if length > MAX_TEXT_BYTES:
         return f"it is longer than {MAX_TEXT_BYTES // 1024 // 1024} MiB"
+    if is_too_deep(sql):
+        return "it is nested too deeply to be read"
     return ""

@@ -24,7 +24,8 @@ def do(node: Any, tally: Tally) -> None:
     if language != "plpgsql":
         tally.unknown(f"a DO block in {language} cannot be read")
         return
-    run_body(f"DO {dollar_quoted(options.get('as', ''))}", tally)
+    body = options.get("as", "")
+    run_body(f"DO {dollar_quoted(body)}", body, tally)
 
 
 def call_procedure(node: Any, tally: Tally) -> None:

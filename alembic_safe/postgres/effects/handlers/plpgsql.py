@@ -57,27 +57,32 @@ class _Place:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-def run_body(definition: str, tally: Tally) -> None:
+def run_body(definition: str, body: str, tally: Tally) -> None:
     """Note what a DO statement, or a function with its CREATE FUNCTION, does when it is run.
+
+    Args:
+        definition: the statement.
+        body: what stands in its quotes.
+        tally: where to write.
 
     Raises:
         Refused: it certainly ends in an error.
     """
     try:
-        function = parse_plpgsql(definition)
+        function = parse_plpgsql(definition, body)
     except ValueError as error:
         tally.unknown(f"its body cannot be read: {error}")
         return
     datums = function.get("datums", ())
     can_commit = tally.world.transaction is None
     with _in_transaction(tally):
-        body = _Body(tally, datums, can_commit)
+        reader = _Body(tally, datums, can_commit)
         place = _Place(variables=_constants(function))
         for datum in datums:
-            body.evaluate(_expressions(datum), place)
+            reader.evaluate(_expressions(datum), place)
         action = function.get("action")
         if action:
-            body.run([action], place)
+            reader.run([action], place)
 
 
 def run_function_body(function: Function, tally: Tally) -> None:
@@ -94,10 +99,10 @@ def run_function_body(function: Function, tally: Tally) -> None:
             f" LANGUAGE plpgsql AS {dollar_quoted(function.body)}"
         )
         try:
-            parse_plpgsql(definition)
+            parse_plpgsql(definition, function.body)
         except ValueError:
             continue
-        run_body(definition, tally)
+        run_body(definition, function.body, tally)
         return
     tally.unknown(f"the body of {function.name}() cannot be read")
 
