@@ -209,7 +209,7 @@ def _compared(
         table = room.start[relation.table].name
         if relation.oid in before or (relation.table, relation.name) in known_names:
             if relation.table not in rewrites | emptied:
-                rebuilds.setdefault(table, []).append(relation.name)
+                rebuilds.setdefault(table, []).append(relation.name.rpartition(".")[2])
         else:
             builds[table] = builds.get(table, 0) + 1
     rewritten = {room.start[oid].name for oid in rewrites}

@@ -209,9 +209,6 @@ alter table orders add constraint f foreign key (user_id) references vw (id);
 -- [add_fk_to_matview]
 alter table orders add constraint f foreign key (user_id) references mv (id);
 
--- [add_fk_on_empty]
-alter table empty_table add constraint f foreign key (n) references parent (id);
-
 -- [validate_fk_not_deferrable_index] validated already
 alter table child validate constraint child_pid_fkey;
 

@@ -153,7 +153,7 @@ alter table orders add column c int;
 create index i on orders (c);
 
 -- [tx_add_column_then_fk]
-alter table orders add column c bigint;
+alter table orders add column c bigint default 1;
 alter table orders add constraint f foreign key (c) references users(id);
 
 -- [tx_add_column_then_check]

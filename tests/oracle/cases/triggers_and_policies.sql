@@ -193,6 +193,3 @@ alter publication pub set table users;
 create function evt() returns event_trigger language plpgsql as 'begin end';
 -- then:
 create event trigger et on ddl_command_end execute function evt();
-
--- [reassign_owned]
-reassign owned by r1 to postgres;
