@@ -60,6 +60,8 @@ class RevisionJudge:
         named: the revisions that are judged; the others only teach the world.
         applied: the revisions that the world has already; they are skipped.
         judges_downgrades: whether downgrades are judged too.
+        is_one_change: whether the judged revisions are released together, so that no running
+            release knows what one of them has made.
         sources: the revision files.
         rules: all rules, those of the user included.
         weights: of findings, by table and code.
@@ -68,6 +70,7 @@ class RevisionJudge:
     named: Collection[str]
     applied: Collection[str]
     judges_downgrades: bool
+    is_one_change: bool
     sources: Sources
     rules: Sequence[Rule]
     weights: Weights
@@ -81,10 +84,18 @@ class RevisionJudge:
         """
         judged = Judged(world.version)
         in_transaction = False
+        births: dict[str, int] = {}
         for step in recording.steps:
             in_transaction = _open(step, world, in_transaction)
             if step.revision in self.applied:
                 continue
+            if step.is_upgrade:
+                births[step.revision] = world.batch
+                if self.is_one_change and world.released is None and step.revision in self.named:
+                    world.released = world.batch - 1
+            else:
+                # What the revision itself has made goes again; nobody who is there needs it.
+                world.released = births[step.revision] - 1
             source = self.sources.revision(Path(step.path))
             if step.revision in self.named and (step.is_upgrade or self.judges_downgrades):
                 surroundings = Surroundings(

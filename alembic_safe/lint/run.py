@@ -77,6 +77,12 @@ class Request:
         return bool(self.ranges or self.revision_files) or not self.sql_files
 
     @property
+    def is_one_change(self) -> bool:
+        """Whether what is judged is not released yet: it was just written, or is not applied. A
+        range may be anything."""
+        return bool(self.files or self.since) or self.database is not None
+
+    @property
     def is_whole(self) -> bool:
         """Whether all is judged that ever is."""
         return not (self.ranges or self.files or self.since) and self.database is None
@@ -150,6 +156,7 @@ def _judge_revisions(
             named=named,
             applied=database.applied if database is not None else frozenset(),
             judges_downgrades=request.downgrades,
+            is_one_change=request.is_one_change,
             sources=sources,
             rules=rules,
             weights=Weights(settings, knows_sizes=database is not None),

@@ -195,9 +195,11 @@ class Tally:
     ) -> None:
         """Note a name that the running release may use and that goes away or changes.
 
-        `born` is the batch in which the object itself was made; what is new is not noted.
+        `born` is the batch in which the object itself was made; what is not released is not noted.
         """
-        if self.world.is_new(born) or self.is_new(relation):
+        found = self.world.find(self.world.index_tables.get(relation, relation))
+        births = (born, found.born if found is not None else 0)
+        if any(self.world.is_unreleased(birth) for birth in births):
             return
         self.changes.append(NameChange(change, kind, relation, name, new_name, detail))
 

@@ -319,6 +319,7 @@ class World:
         prepared: the statements of PREPARE, by name; the parse tree of each, a `Node`.
         cursors: the queries of DECLARE, likewise.
         batch: what is created now is born in this batch (`settle`).
+        released: the last batch that the running release knows; None is the one before this.
         transaction: the open transaction block.
         journal: what every change replaced, so that it can be undone.
     """
@@ -334,6 +335,7 @@ class World:
     prepared: dict[str, Any] = field(default_factory=dict)
     cursors: dict[str, Any] = field(default_factory=dict)
     batch: int = 1
+    released: int | None = None
     transaction: Transaction | None = None
     journal: list[tuple[dict[Any, Any], Any, Any]] = field(default_factory=list)
 
@@ -459,6 +461,10 @@ class World:
     def is_new(self, born: int) -> bool:
         """Return whether something was born in this batch."""
         return born == self.batch
+
+    def is_unreleased(self, born: int) -> bool:
+        """Return whether the running release cannot know what was born in a batch."""
+        return born > (self.batch - 1 if self.released is None else self.released)
 
     def settle(self) -> None:
         """Begin a new batch: what was created so far may be in use from now on.
