@@ -311,3 +311,7 @@ class InvalidRule(SafetyError):
             "statement and its surroundings that returns findings; correct it, or take it out of "
             "configure(rules=...) or the package that has it."
         )
+
+
+class CannotTest(SafetyError):
+    """The tests of `alembic_safe.testing` lack something that they work with."""

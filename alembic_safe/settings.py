@@ -117,16 +117,25 @@ def read_project_file(path: Path | None) -> Mapping[str, Any]:
     Raises:
         SettingError: it is not TOML, or not a table.
     """
+    return read_tool_table(path, "alembic_safe")
+
+
+def read_tool_table(path: Path | None, tool: str) -> Mapping[str, Any]:
+    """Return the table of a tool in a `pyproject.toml`; empty where there is none.
+
+    Raises:
+        SettingError: it is not TOML, or not a table.
+    """
     if path is None or not path.is_file():
         return {}
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
-        raise SettingError("tool.alembic_safe", str(path), f"not a TOML file: {error}") from None
+        raise SettingError(f"tool.{tool}", str(path), f"not a TOML file: {error}") from None
     tools = document.get("tool", {})
-    table = tools.get("alembic_safe", {}) if isinstance(tools, dict) else None
+    table = tools.get(tool, {}) if isinstance(tools, dict) else None
     if not isinstance(table, dict):
-        raise SettingError("tool.alembic_safe", str(path), "it has to be a table")
+        raise SettingError(f"tool.{tool}", str(path), "it has to be a table")
     return table
 
 

@@ -215,6 +215,11 @@ class TwoReleases:
         self._engine.dispose()
         gc.unfreeze()
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether any clients were started and not stopped again."""
+        return any(each.workers for each in self._sides.values())
+
     def start(self, side: Side, clients: int = 1, tables: Sequence[str] | None = None) -> None:
         """Start clients of a release, in all its tables or in those that are named.
 
