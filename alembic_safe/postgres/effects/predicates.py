@@ -221,3 +221,43 @@ def negation(condition: Condition) -> Condition:
     if condition.operator == "is not null":
         return Atom(condition.column, "is null")
     return Atom(condition.column, _NEGATED[condition.operator], condition.value)
+
+
+def overlap(one: Condition, other: Condition) -> bool:
+    """Return whether it is certain that some value fulfils both conditions.
+
+    Args:
+        one: of one column, a range or a choice of values.
+        other: the same of the same column.
+    """
+    if _is_unknown(one) or _is_unknown(other):
+        return False
+    values, others = _choice(one), _choice(other)
+    if values or others:
+        return bool(set(values) & set(others))
+    bounds = [part for part in (*_parts(one), *_parts(other)) if part.operator in (">=", "<")]
+    if not bounds or not all(_are_comparable(part.value, bounds[0].value) for part in bounds):
+        return False
+    lows = [part.value for part in bounds if part.operator == ">="]
+    highs = [part.value for part in bounds if part.operator == "<"]
+    return not lows or not highs or bool(max(lows) < min(highs))
+
+
+def _is_unknown(condition: Condition) -> bool:
+    return not isinstance(condition, And) or None in condition.parts
+
+
+def _parts(condition: Condition) -> list[Atom]:
+    parts = condition.parts if isinstance(condition, And) else ()
+    return [part for part in parts if isinstance(part, Atom)]
+
+
+def _choice(condition: Condition) -> list[Any]:
+    parts = condition.parts if isinstance(condition, And) else ()
+    return [
+        atom.value
+        for part in parts
+        if isinstance(part, Or)
+        for atom in part.parts
+        if isinstance(atom, Atom)
+    ]

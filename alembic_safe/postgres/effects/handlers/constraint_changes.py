@@ -1,7 +1,8 @@
 """VALIDATE CONSTRAINT, DROP CONSTRAINT, ALTER CONSTRAINT.
 
 Facts for rules in `details`: `constraints_validated`, `constraints_dropped` and
-`constraints_altered`, lists of (table, `Constraint`) as it was.
+`constraints_altered`, lists of (table, `Constraint`) as it was; `unknown_constraints_dropped`, a
+list of (table, name); `unnamed_locks`, the strongest mode on tables whose names are not known.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def validate(alter: AlterTable, command: Any) -> None:
         alter.scan()
         return
     table = alter.table
-    recurses = constraint.type in _INHERITED or table.is_partitioned
+    recurses = constraint.type in _INHERITED or table.kind in "p?"
     alter.lock(LockMode.SHARE_UPDATE_EXCLUSIVE, recurse=recurses)
     _refuse_validation(tally, table, constraint)
     _note(alter, "constraints_validated", constraint)
@@ -126,7 +127,7 @@ def drop(alter: AlterTable, command: Any) -> None:
             "42P16",
         )
     alter.lock(
-        LockMode.ACCESS_EXCLUSIVE, recurse=constraint.type in _INHERITED or table.is_partitioned
+        LockMode.ACCESS_EXCLUSIVE, recurse=constraint.type in _INHERITED or table.kind in "p?"
     )
     _note(alter, "constraints_dropped", constraint)
     _lock_partner(tally, constraint)
@@ -145,6 +146,7 @@ def _drop_unknown(alter: AlterTable, name: str) -> None:
     tally = alter.tally
     tally.assume(f"{name} may be a foreign key: the table it references is not known")
     tally.details["unnamed_locks"] = LockMode.ACCESS_EXCLUSIVE
+    tally.details.setdefault("unknown_constraints_dropped", []).append((alter.name, name))
     tally.change(Change.DROPPED, "constraint", alter.name, name)
 
 
@@ -223,7 +225,7 @@ def alter_constraint(alter: AlterTable, command: Any) -> None:
         needs_version(tally, 18, "ENFORCED")
     if wanted.alter_inheritability:
         needs_version(tally, 18, "INHERIT")
-    alter.lock(LockMode.ACCESS_EXCLUSIVE, recurse=table.is_partitioned)
+    alter.lock(LockMode.ACCESS_EXCLUSIVE, recurse=table.kind in "p?")
     constraint = _found(alter, wanted.conname)
     if constraint is None:
         _alter_unknown(alter, wanted)

@@ -58,7 +58,9 @@ def add(alter: AlterTable, node: Any, column: str | None = None, *, is_null: boo
 def _check(alter: AlterTable, node: Any, column: str | None, is_null: bool) -> None:
     if not node.is_enforced:
         needs_version(alter.tally, 18, "ENFORCED")
-    alter.lock(LockMode.ACCESS_EXCLUSIVE, recurse=not node.is_no_inherit)
+    # Inheriting tables are locked for a check that they do not get, too, since version 18.
+    recurses = not node.is_no_inherit or alter.tally.world.version >= 18
+    alter.lock(LockMode.ACCESS_EXCLUSIVE, recurse=recurses)
     table = alter.table
     used = columns_used(node.raw_expr)
     need_columns(alter.tally, table, used, 'column "{}" does not exist')
@@ -211,7 +213,7 @@ def _lock_for_key(alter: AlterTable, type_: str) -> Relation:
         alter.tally.refuse(
             f'multiple primary keys for table "{table.name.name}" are not allowed', "42P16"
         )
-    if table.is_partitioned and not alter.only:
+    if table.kind in "p?" and not alter.only:
         is_strong = alter.tally.world.version >= 18
         mode = LockMode.ACCESS_EXCLUSIVE if is_strong else LockMode.SHARE
         alter.tally.lock(table, mode, family=True)
@@ -222,6 +224,13 @@ def _make_not_null(alter: AlterTable, columns: Iterable[str]) -> None:
     """Set the columns of a primary key NOT NULL, which reads the table unless they are."""
     for member in list(alter.members()):
         for column in columns:
+            existing = not_null_of(member, column)
+            if existing is not None and not existing.is_validated:
+                alter.tally.refuse(
+                    f'incompatible NOT VALID constraint "{existing.name}" on relation'
+                    f' "{member.name.name}"',
+                    "55000",
+                )
             if not proves_not_null(member, column):
                 alter.tally.lock(member, LockMode.ACCESS_EXCLUSIVE)
                 alter.tally.scan(member)
@@ -308,7 +317,7 @@ def _foreign_key(alter: AlterTable, node: Any, column: str | None, is_null: bool
         needs_version(tally, 18, "PERIOD")
     if node.fk_del_set_cols:
         needs_version(tally, 15, "(")
-    alter.lock(LockMode.SHARE_ROW_EXCLUSIVE, recurse=table.is_partitioned)
+    alter.lock(LockMode.SHARE_ROW_EXCLUSIVE, recurse=table.kind in "p?")
     partner = _partner(alter, node)
     if table.is_partitioned:
         _refuse_on_partitioned(alter, node, partner)
@@ -321,13 +330,17 @@ def _foreign_key(alter: AlterTable, node: Any, column: str | None, is_null: bool
     )
     name = node.conname or constraint_name(table, columns, "fkey")
     _need_free_name(tally, table, name)
-    tally.lock(partner, LockMode.SHARE_ROW_EXCLUSIVE, family=partner.is_partitioned)
+    # One of the same name that was dropped before was perhaps one to the same table.
+    was_unknown = (table.name, name) in tally.details.get("unknown_constraints_dropped", ())
+    mode = LockMode.ACCESS_EXCLUSIVE if was_unknown else LockMode.SHARE_ROW_EXCLUSIVE
+    tally.lock(partner, mode, family=partner.kind in "p?")
     constraint = _referencing(tally, partner, constraint_of(node, name, columns, world.batch))
-    # A table that was just made has nothing to check, nor has a column that is NULL everywhere.
-    is_empty = is_null or (tally.is_new(table.name) and table.size == 0)
-    if constraint.is_validated and not is_empty:
+    _refuse_other_type(tally, table, partner, constraint)
+    if constraint.is_validated and not is_null:
         tally.scan(table)
-        tally.scan(partner)
+        members = world.family(table.name) if table.is_partitioned else [table]
+        if any(member.size != 0 for member in members if not member.is_partitioned):
+            tally.scan(partner)
     for member in list(alter.members()) if table.is_partitioned else [table]:
         inherited = member.name != table.name
         world.put(member.with_constraint(replace(constraint, inherited=inherited)))
@@ -384,6 +397,35 @@ def _referencing(tally: Tally, partner: Relation, constraint: Constraint) -> Con
         referenced_columns=columns,
         index=index.name if index is not None else None,
     )
+
+
+def _refuse_other_type(
+    tally: Tally, table: Relation, partner: Relation, constraint: Constraint
+) -> None:
+    for own_name, name in zip(constraint.columns, constraint.referenced_columns, strict=False):
+        own, other = table.columns.get(own_name), partner.columns.get(name)
+        if own is None or other is None or own.type is None or other.type is None:
+            continue
+        if own.type.is_array or other.type.is_array or own.type.schema or other.type.schema:
+            continue
+        known = own.type.name in _COMPARABLE and other.type.name in _COMPARABLE
+        if known and other.type.name not in _COMPARABLE[own.type.name]:
+            tally.refuse(
+                f'foreign key constraint "{constraint.name}" cannot be implemented', "42804"
+            )
+
+
+_INTEGERS = frozenset({"int2", "int4", "int8"})
+_TEXTS = frozenset({"text", "varchar", "bpchar"})
+_COMPARABLE = {
+    **dict.fromkeys(_INTEGERS, _INTEGERS | {"numeric", "float4", "float8"}),
+    "numeric": frozenset({"numeric", "float4", "float8"}),
+    **dict.fromkeys(_TEXTS, _TEXTS),
+    "uuid": frozenset({"uuid"}),
+    "bool": frozenset({"bool"}),
+    "bytea": frozenset({"bytea"}),
+}
+"""Which types a column of a type can reference, of the most usual ones."""
 
 
 def _is_key_on(keys: tuple[str | None, ...], columns: tuple[str, ...], is_partial: bool) -> bool:

@@ -241,9 +241,9 @@ def need_partition_key(
 
 
 def are_new(tally: Tally, table: Relation, columns: Iterable[str]) -> bool:
-    """Return whether every one of the columns was added in this batch, so that the running release
-    writes none of them; False of none."""
+    """Return whether the running release cannot know, nor write, any of the columns; False of
+    none."""
     found = [table.columns.get(column) for column in columns]
     return bool(found) and all(
-        column is not None and tally.world.is_new(column.born) for column in found
+        column is not None and tally.world.is_unreleased(column.born) for column in found
     )

@@ -1,6 +1,7 @@
 """DROP INDEX, REINDEX, ALTER INDEX.
 
-Facts for rules in `details`: `dropped_indexes`, a list of (table, `Index`).
+Facts for rules in `details`: `dropped_indexes`, a list of (table, `Index`); `unnamed_locks`, the
+strongest mode on tables whose names are not known.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ def _assume_table(tally: Tally, name: QualifiedName, mode: LockMode) -> None:
 def drop_index(node: Any, tally: Tally) -> None:
     """`DROP INDEX`: ACCESS EXCLUSIVE on the table and its partitions.
 
-    With CONCURRENTLY SHARE UPDATE EXCLUSIVE, and ACCESS EXCLUSIVE on the index when nobody uses it
-    any more.
+    With CONCURRENTLY SHARE UPDATE EXCLUSIVE. The ACCESS EXCLUSIVE that it takes on the index in the
+    end, when nobody uses it any more, holds nobody up and is not counted.
 
     Raises:
         Refused: an index is not there, or something needs it.
@@ -87,8 +88,9 @@ def _drop(
     if concurrently and table.is_partitioned:
         tally.refuse(f'cannot drop partitioned index "{name.name}" concurrently', "0A000")
     mode = LockMode.SHARE_UPDATE_EXCLUSIVE if concurrently else LockMode.ACCESS_EXCLUSIVE
-    tally.lock(table, mode, family=table.is_partitioned)
-    tally.lock(name, LockMode.ACCESS_EXCLUSIVE)
+    tally.lock(table, mode, family=table.kind in "p?")
+    if not concurrently:
+        tally.lock(name, LockMode.ACCESS_EXCLUSIVE)
     tally.change(Change.DROPPED, "index", name, born=index.born)
     tally.details.setdefault("dropped_indexes", []).append((table.name, index))
     for other, part in list(with_partition_indexes(tally.world, table, index)):
@@ -121,7 +123,7 @@ def _refuse_where_needed(tally: Tally, table: Relation, index: Index, *, cascade
 def _drop_unknown(tally: Tally, name: QualifiedName, *, concurrently: bool) -> None:
     mode = LockMode.SHARE_UPDATE_EXCLUSIVE if concurrently else LockMode.ACCESS_EXCLUSIVE
     _assume_table(tally, name, mode)
-    tally.lock(name, LockMode.ACCESS_EXCLUSIVE)
+    tally.lock(name, mode)
     tally.change(Change.DROPPED, "index", name)
     tally.world.remove(name)
 
@@ -178,13 +180,14 @@ def _reindex_index(node: Any, tally: Tally, *, concurrently: bool) -> None:
     mode = LockMode.SHARE_UPDATE_EXCLUSIVE if concurrently else LockMode.SHARE
     if found is None:
         _assume_table(tally, name, mode)
-        tally.lock(name, LockMode.ACCESS_EXCLUSIVE)
+        tally.lock(name, mode if concurrently else LockMode.ACCESS_EXCLUSIVE)
         unknown = Relation(name)
         tally.rebuild(unknown, name.name, concurrently=concurrently)
         return
     table, index = found
     if table.is_partitioned:
         _only_each_by_itself(tally, "partitioned index")
+        tally.lock(table, mode)
     for owner, part in with_partition_indexes(world, table, index):
         if not owner.is_partitioned:
             _rebuild(owner, part, tally, concurrently=concurrently)
@@ -198,16 +201,16 @@ def _only_each_by_itself(tally: Tally, what: str) -> None:
 
 
 def _reindex_table(table: Relation, tally: Tally, *, concurrently: bool) -> None:
+    mode = LockMode.SHARE_UPDATE_EXCLUSIVE if concurrently else LockMode.SHARE
+    tally.lock(table, mode)
     if table.is_partitioned:
         if tally.world.version < 14:
-            return  # the server warns and does nothing
+            return  # the server warns and does nothing more
         tally.only_outside_transaction()
         for member in tally.world.family(table.name):
             if not member.is_partitioned:
                 _reindex_table(member, tally, concurrently=concurrently)
         return
-    mode = LockMode.SHARE_UPDATE_EXCLUSIVE if concurrently else LockMode.SHARE
-    tally.lock(table, mode)
     for index in table.indexes.values():
         _rebuild(table, index, tally, concurrently=concurrently)
     if not table.complete:
@@ -225,7 +228,8 @@ def _rebuild(table: Relation, index: Index, tally: Tally, *, concurrently: bool)
         return
     mode = LockMode.SHARE_UPDATE_EXCLUSIVE if concurrently else LockMode.SHARE
     tally.lock(table, mode)
-    tally.lock(table.name.sibling(index.name), LockMode.ACCESS_EXCLUSIVE)
+    if not concurrently:
+        tally.lock(table.name.sibling(index.name), LockMode.ACCESS_EXCLUSIVE)
     tally.rebuild(table, index.name, concurrently=concurrently)
 
 
@@ -267,10 +271,20 @@ def alter_index(node: Any, tally: Tally) -> None:
             tally.lock(name, LockMode.ACCESS_EXCLUSIVE)
             tally.rebuild(found[0] if found else Relation(name), name.name)
         elif kind in _LIGHT:
+            if kind == "AT_SetStatistics" and found is not None:
+                _refuse_statistics_of_column(tally, found[1], command.num)
             tally.lock(name, LockMode.SHARE_UPDATE_EXCLUSIVE)
         else:
             tally.lock(name, LockMode.ACCESS_EXCLUSIVE)
             tally.unknown(f"ALTER INDEX with {kind} is not understood", forgets=False)
+
+
+def _refuse_statistics_of_column(tally: Tally, index: Index, number: int) -> None:
+    if number <= len(index.columns) and (column := index.columns[number - 1]) is not None:
+        tally.refuse(
+            f'cannot alter statistics on non-expression column "{column}" of index "{index.name}"',
+            "0A000",
+        )
 
 
 _LIGHT = frozenset({"AT_SetRelOptions", "AT_ResetRelOptions", "AT_SetStatistics"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from alembic_safe.postgres.effects.expressions import value_of
 from alembic_safe.postgres.effects.handlers.chosen_names import index_name
 from alembic_safe.postgres.effects.handlers.definitions import (
     LABELS,
@@ -49,10 +50,11 @@ def create_index(node: Any, tally: Tally) -> None:
     tally.lock(table, mode)
     if _is_there(node, table, tally):
         return
-    tally.lock(table, mode, family=table.is_partitioned and not only)
+    tally.lock(table, mode, family=table.kind in "p?" and not only)
     names = element_names([*node.index_params, *node.index_including_params])
     name = node.idxname or index_name(world, table.name, names)
     index = index_of(node, name, world.batch)
+    _refuse_not_immutable(node, tally)
     need_columns(tally, table, index.uses, 'column "{}" does not exist')
     if index.is_unique:
         need_partition_key(tally, table, index.columns, "UNIQUE")
@@ -60,6 +62,14 @@ def create_index(node: Any, tally: Tally) -> None:
             tally.change(Change.TIGHTENED, "index", table.name.sibling(name), detail="UNIQUE")
     tally.details |= {"index": index, "table": table.name}
     add_index(tally, table, index, only=only, concurrently=node.concurrent)
+
+
+def _refuse_not_immutable(node: Any, tally: Tally) -> None:
+    keys = [item.index_elem.expr for item in node.index_params if item.index_elem.HasField("expr")]
+    if not all(value_of(key, tally.world).is_immutable for key in keys):
+        tally.refuse("functions in index expression must be marked IMMUTABLE", "42P17")
+    if node.HasField("where_clause") and not value_of(node.where_clause, tally.world).is_immutable:
+        tally.refuse("functions in index predicate must be marked IMMUTABLE", "42P17")
 
 
 def _is_there(node: Any, table: Relation, tally: Tally) -> bool:
@@ -98,7 +108,7 @@ def add_index(
     _put(tally, table, replace(index, is_valid=is_valid), constraint)
     if not table.is_partitioned or not table.complete:
         tally.build(table, index.name, concurrently=concurrently)
-    if not only:
+    if table.is_partitioned and not only:
         for child in table.children:
             partition = tally.world.find(child)
             if partition is not None:

@@ -1,7 +1,8 @@
 """Partitions: CREATE TABLE ... PARTITION OF, ATTACH PARTITION, DETACH PARTITION.
 
 Facts for rules in `details`: `attached` and `detached`, (parent, partition); `proven`, whether
-checks prove the bound of an attached partition.
+checks prove the bound of an attached partition; `unnamed_locks`, the strongest mode on tables whose
+names are not known.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from alembic_safe.postgres.effects.predicates import (
     constant,
     implies,
     negation,
+    overlap,
 )
 from alembic_safe.postgres.effects.tally import Tally
 from alembic_safe.postgres.effects.world import Constraint, Relation
@@ -91,6 +93,27 @@ def _read(check: Constraint, table: Relation) -> Condition:
     return condition_of(targets[0].res_target.val, table.columns) if len(targets) == 1 else None
 
 
+def _refuse_overlap(tally: Tally, parent: Relation, name: QualifiedName, bound: Any) -> None:
+    wanted = _asked_by(bound, parent)
+    for child in parent.children:
+        sibling = tally.world.find(child)
+        other = _bound_node(sibling.bound) if sibling is not None else None
+        if other is not None and overlap(wanted, _asked_by(other, parent)):
+            tally.refuse(f'partition "{name.name}" would overlap partition "{child.name}"', "42P17")
+
+
+def _bound_node(text: str) -> Any:
+    """Return the `PartitionBoundSpec` of a bound's text; None where it cannot be read."""
+    import postgast
+
+    try:
+        tree = postgast.parse(f"ALTER TABLE t ATTACH PARTITION p {text}")
+    except postgast.PgQueryError:
+        return None
+    command = tree.stmts[0].stmt.alter_table_stmt.cmds[0].alter_table_cmd
+    return getattr(command, "def").partition_cmd.bound
+
+
 # What a table gets when it becomes a partition
 
 
@@ -108,6 +131,7 @@ def adopt(tally: Tally, parent: QualifiedName, name: QualifiedName, bound: Any) 
     """
     world = tally.world
     above = world.relations[parent]
+    _refuse_overlap(tally, above, name, bound)
     _check_default_partition(tally, above, bound)
     partition = replace(
         world.relations[name],
@@ -286,13 +310,19 @@ def _detach(alter: AlterTable, child: Relation, *, is_concurrent: bool = False) 
             f'relation "{child.name.name}" is not a partition of relation "{parent.name.name}"',
             "42P01",
         )
-    is_weak = world.version < 14
+    if not child.complete or not parent.complete:
+        tally.assume(f"what is a partition of {child.name}, and its foreign keys, are not known")
+        tally.details["unnamed_locks"] = LockMode.ACCESS_EXCLUSIVE
+    references = list(world.referencing(parent.name))
+    is_weak = world.version < 14 and not references
     mode = LockMode.SHARE_UPDATE_EXCLUSIVE if is_weak else LockMode.ACCESS_EXCLUSIVE
     tally.lock(child, mode)
+    for below in child.children:
+        tally.lock(below, LockMode.ACCESS_EXCLUSIVE, family=True)
     for constraint in child.constraints.values():
         if constraint.type == "f" and constraint.referenced is not None and constraint.inherited:
             tally.lock(constraint.referenced, LockMode.SHARE_ROW_EXCLUSIVE)
-    for other, constraint in world.referencing(parent.name):
+    for other, constraint in references:
         tally.lock(other, LockMode.ACCESS_EXCLUSIVE)
         if constraint.is_enforced:
             tally.scan(other)

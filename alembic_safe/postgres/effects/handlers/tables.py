@@ -7,8 +7,13 @@ from typing import Any
 
 from alembic_safe.postgres.effects.handlers import constraints
 from alembic_safe.postgres.effects.handlers.alter_table import AlterTable
-from alembic_safe.postgres.effects.handlers.chosen_names import index_name, sequence_name
-from alembic_safe.postgres.effects.handlers.columns import column_of, generated_expression
+from alembic_safe.postgres.effects.handlers.chosen_names import index_name
+from alembic_safe.postgres.effects.handlers.columns import (
+    column_of,
+    constraints_of,
+    generated_expression,
+    make_sequence,
+)
 from alembic_safe.postgres.effects.handlers.definitions import (
     LABELS,
     columns_used,
@@ -30,9 +35,20 @@ def create_table(node: Any, tally: Tally, kind: str = "r") -> None:
     EXCLUSIVE, a parent of which it is a partition in ACCESS EXCLUSIVE, and its default partition
     too, which is read.
     """
-    name = new_name(node.relation, tally, or_not=node.if_not_exists)
+    world = tally.world
+    name = _free_name(node.relation, tally, or_not=node.if_not_exists)
     if name is None:
         return
+    may_be_there = node.if_not_exists and not world.is_gone(name)
+    mark = len(world.journal)
+    _create(node, name, tally, kind)
+    if may_be_there:
+        tally.assume(f"there is no {name} yet")
+        world.undo(mark)
+        world.put(Relation(name))
+
+
+def _create(node: Any, name: QualifiedName, tally: Tally, kind: str) -> None:
     if node.HasField("partspec"):
         kind = "p"
     persistence = "t" if name.schema == TEMPORARY else node.relation.relpersistence
@@ -67,8 +83,8 @@ def create_table(node: Any, tally: Tally, kind: str = "r") -> None:
 def new_name(range_var: Any, tally: Tally, *, or_not: bool = False) -> QualifiedName | None:
     """Return the name of a relation that is made; None where IF NOT EXISTS finds it there.
 
-    Where it may be there already, unknown, and the statement then does nothing, the relation is
-    not taken for a new one: None, and it stays unknown.
+    Where it may be there already, unknown, the relation is not taken for a new one: None, and it
+    stays unknown.
 
     Args:
         range_var: of the parse tree.
@@ -78,20 +94,23 @@ def new_name(range_var: Any, tally: Tally, *, or_not: bool = False) -> Qualified
     Raises:
         Refused: the name is taken.
     """
-    world = tally.world
-    schema = range_var.schemaname or None
-    if range_var.relpersistence == "t":
-        schema = TEMPORARY
-    name = QualifiedName(range_var.relname, schema or world.search_path[0])
-    if name in world.relations or name in world.index_tables:
-        if not or_not:
-            tally.refuse(f'relation "{name.name}" already exists', "42P07")
-        return None
-    if or_not and not world.is_gone(name):
+    name = _free_name(range_var, tally, or_not=or_not)
+    if name is not None and or_not and not tally.world.is_gone(name):
         tally.assume(f"{name} may be there already")
-        world.put(Relation(name))
+        tally.world.put(Relation(name))
         return None
     return name
+
+
+def _free_name(range_var: Any, tally: Tally, *, or_not: bool) -> QualifiedName | None:
+    world = tally.world
+    schema = TEMPORARY if range_var.relpersistence == "t" else range_var.schemaname
+    name = QualifiedName(range_var.relname, schema or world.search_path[0])
+    if name not in world.relations and name not in world.index_tables:
+        return name
+    if not or_not:
+        tally.refuse(f'relation "{name.name}" already exists', "42P07")
+    return None
 
 
 def _parent(range_var: Any, node: Any, tally: Tally) -> Relation:
@@ -200,11 +219,11 @@ class _Definition:
         if expression is not None:
             self._generated[column.name] = columns_used(expression)
         has_not_null = False
-        for item in definition.constraints:
-            type_ = constraint_type(item.constraint)
+        for constraint in constraints_of(definition):
+            type_ = constraint_type(constraint)
             has_not_null = has_not_null or type_ == "n"
             if type_:
-                self._constraints.append((item.constraint, column.name))
+                self._constraints.append((constraint, column.name))
         if column.not_null and not has_not_null:
             self._constraints.append((_not_null(), column.name))
 
@@ -237,9 +256,7 @@ class _Definition:
         )
         if not copy.identity:
             return copy
-        sequence = self._name.sibling(sequence_name(world, self._name, column.name))
-        world.put(Relation(sequence, kind="S", complete=True, born=world.batch))
-        return replace(copy, sequence=sequence)
+        return replace(copy, sequence=make_sequence(self._name, column.name, self._tally))
 
     def _keep(self, constraint: Constraint) -> None:
         self._kept[constraint.name] = replace(constraint, born=self._tally.world.batch)
