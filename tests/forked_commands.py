@@ -1,4 +1,4 @@
-"""The commands `alembic` and `alembic-safe`, started without the time that their imports take.
+"""The commands `alembic`, `alembic-safe` and `pytest`, without the time that their imports take.
 
 Each runs in a process of its own, forked from one that has loaded what they need.
 """
@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import alembic.config
+import pytest
 
 import alembic_safe.cli
 
@@ -58,5 +59,8 @@ def _run(arguments: list[str], folder: str, variables: dict[str, str], output: s
     # A file that is rewritten within a second would be read from its old byte code.
     sys.dont_write_bytecode = True
     program, *rest = arguments
+    if program == "pytest":
+        # What the reader has: nothing of the tests in which this runs.
+        sys.exit(pytest.main(["-p", "no:cacheprovider", *rest]))
     main = {"alembic": alembic.config.main, "alembic-safe": alembic_safe.cli.main}[program]
     main(rest)

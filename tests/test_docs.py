@@ -248,6 +248,10 @@ def test_lint(shop: DocumentedShop) -> None:
     play(shop, DOCS / "lint.md")
 
 
+def test_testing(shop: DocumentedShop) -> None:
+    play(shop, DOCS / "testing.md")
+
+
 def test_backfill(shop: DocumentedShop) -> None:
     page = DOCS / "backfill.md"
     play(shop, page)
