@@ -1,8 +1,8 @@
 """The functions that PostgreSQL brings itself and that a statement may call by name.
 
 Read from `pg_proc` of 13 to 18, without what only the server calls: input and output of types,
-support of indexes, the functions behind operators and aggregates. One name stands for every
-overload, of any version.
+support of indexes, the functions behind operators and aggregates, but for the comparison of
+records, which sync triggers call by its name. One name stands for every overload, of any version.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ _IMMUTABLE_OR_STABLE_NAMES = """
     pg_ts_template_is_visible pg_type_is_visible pg_typeof pg_visible_in_snapshot
     pg_wal_lsn_diff pg_walfile_name pg_walfile_name_offset phraseto_tsquery pi plainto_tsquery
     point polygon position pow power querytree quote_ident quote_literal quote_nullable radians
-    radius range_agg range_intersect_agg range_merge rank regclass regexp_count regexp_instr
+    radius range_agg range_intersect_agg range_merge rank record_image_eq record_image_ne
+    regclass regexp_count regexp_instr
     regexp_like regexp_match regexp_matches regexp_replace regexp_split_to_array
     regexp_split_to_table regexp_substr regr_avgx regr_avgy regr_count regr_intercept regr_r2
     regr_slope regr_sxx regr_sxy regr_syy repeat replace reverse right round row_number

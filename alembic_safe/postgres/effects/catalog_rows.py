@@ -71,8 +71,9 @@ class CatalogRows:
             "statement_timeout": self.session.statement_timeout,
         }
         bodies = {row.oid: row.body for row in self.bodies}
+        names = {row.oid: QualifiedName(row.name, row.schema) for row in self.relations}
         for function in self.functions:
-            world.put_function(_function(function, bodies.get(function.oid)))
+            world.put_function(_function(function, bodies.get(function.oid), names))
         for type_ in self.types:
             world.put_type(_type(type_))
         for relation in _Relations(self).all(world.batch):
@@ -196,7 +197,11 @@ class _Relations:
         )
 
 
-def _function(row: Row, parsed_body: str | None) -> Function:
+def _function(
+    row: Row, parsed_body: str | None, relations: Mapping[int, QualifiedName]
+) -> Function:
+    triggers = list(zip(row.trigger_relations, row.trigger_names, strict=True))
+    known = [(relations[oid], name) for oid, name in triggers if oid in relations]
     return Function(
         QualifiedName(row.name, row.schema),
         volatility=row.volatility,
@@ -205,7 +210,8 @@ def _function(row: Row, parsed_body: str | None) -> Function:
         arguments=tuple(name for name in row.arguments if name),
         argument_types=tuple(row.argument_types),
         returns="" if row.is_overloaded else row.returns,
-        is_used=row.is_used,
+        is_used=row.is_used or len(known) < len(triggers),
+        triggers=frozenset(known),
         can_be_inlined=row.can_be_inlined and not row.is_overloaded,
     )
 

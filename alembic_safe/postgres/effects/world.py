@@ -15,29 +15,13 @@ from typing import Any
 
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
+from alembic_safe.postgres.types import TypeName as TypeName
 
 OLDEST_SERVER = 13
 NEWEST_SERVER = 18
 
 TEMPORARY = "pg_temp"
 """The schema of temporary tables, as every session calls its own. It is searched first."""
-
-
-@dataclass(frozen=True)
-class TypeName:
-    """A type as a column has it.
-
-    Args:
-        name: the internal name, `int4`, `varchar`, `bpchar`, `timestamptz`, or the user's.
-        modifiers: as written: (50,) of `varchar(50)`, (10, 2) of `numeric(10,2)`.
-        is_array: whether it is an array of that.
-        schema: None is `pg_catalog`, and where a user's type was written without schema.
-    """
-
-    name: str
-    modifiers: tuple[int, ...] = ()
-    is_array: bool = False
-    schema: str | None = None
 
 
 @dataclass(frozen=True)
@@ -251,7 +235,8 @@ class Function:
         arguments: names of its arguments and result columns.
         argument_types: names of the types of its arguments, without those of the result.
         returns: the name of the type that it returns; empty where it is not known.
-        is_used: whether triggers, defaults, views or the like are known to call it.
+        is_used: whether defaults, views or the like are known to call it.
+        triggers: those that call it: relation and name.
         can_be_inlined: whether the planner may put its body in place of a call: LANGUAGE sql, one
             value, not STRICT, without SECURITY DEFINER and SET.
     """
@@ -264,6 +249,7 @@ class Function:
     argument_types: tuple[str, ...] = ()
     returns: str = ""
     is_used: bool = False
+    triggers: frozenset[tuple[QualifiedName, str]] = frozenset()
     can_be_inlined: bool = False
     born: int = 0
 

@@ -491,8 +491,16 @@ SELECT DISTINCT ON (schema, name)
        EXISTS (
            SELECT FROM pg_depend AS d
            WHERE d.refclassid = CAST('pg_proc' AS regclass) AND d.refobjid = p.oid
-           AND d.deptype IN ('n', 'a')
+           AND d.deptype IN ('n', 'a') AND d.classid <> CAST('pg_trigger' AS regclass)
        ) AS is_used,
+       ARRAY(
+           SELECT CAST(t.tgname AS text) FROM pg_trigger AS t
+           WHERE t.tgfoid = p.oid AND NOT t.tgisinternal ORDER BY t.oid
+       ) AS trigger_names,
+       ARRAY(
+           SELECT CAST(t.tgrelid AS bigint) FROM pg_trigger AS t
+           WHERE t.tgfoid = p.oid AND NOT t.tgisinternal ORDER BY t.oid
+       ) AS trigger_relations,
        count(*) OVER (PARTITION BY p.proname, p.pronamespace) > 1 AS is_overloaded,
        CASE WHEN l.lanname IN ('sql', 'plpgsql') THEN p.prosrc ELSE '' END AS body,
        l.lanname = 'sql' AND p.prokind = 'f' AND NOT p.proretset AND NOT p.proisstrict

@@ -60,13 +60,15 @@ def create_function(node: Any, tally: Tally) -> None:
 def _replaced(old: Function, new: Function, replaces: bool, tally: Tally) -> Function:
     """Return the function that is there afterwards, where one of its name was there before."""
     if old.argument_types != new.argument_types:
-        return Function(new.name, _most_volatile(old, new), is_used=old.is_used)
+        return Function(
+            new.name, _most_volatile(old, new), is_used=old.is_used, triggers=old.triggers
+        )
     if not replaces:
         message = f'function "{new.name.name}" already exists with same argument types'
         tally.refuse(message, "42723")
     if old.returns != new.returns:
         tally.refuse("cannot change return type of existing function", "42P13")
-    return replace(new, is_used=old.is_used, born=old.born)
+    return replace(new, is_used=old.is_used, triggers=old.triggers, born=old.born)
 
 
 def _type(node: Any) -> str:
@@ -103,15 +105,26 @@ def drop_functions(names: Iterable[list[str]], node: Any, tally: Tally) -> None:
     for parts in names:
         name = tally.world.qualified_function(*split_name(parts))
         found = tally.world.functions.get(name)
+        if found is None and tally.world.complete and node.missing_ok:
+            continue
         is_new = found is not None and tally.world.is_new(found.born)
-        if not is_new:
-            tally.change(Change.DROPPED, "function", name)
-        if node.behavior != grammar.DROP_CASCADE and found is not None and found.is_used:
+        # A trigger's function cannot be called by its name.
+        if found is None or found.returns != "trigger":
+            tally.change(Change.DROPPED, "function", name, born=found.born if found else 0)
+        if node.behavior != grammar.DROP_CASCADE and found is not None and _in_use(found, tally):
             message = f"cannot drop function {name.name}() because other objects depend on it"
             tally.refuse(message, "2BP01")
         if node.behavior == grammar.DROP_CASCADE and not is_new:
             tally.unknown(f"what goes away with the function {name} is not known")
         tally.world.remove_function(name)
+
+
+def _in_use(function: Function, tally: Tally) -> bool:
+    relations = tally.world.relations
+    return function.is_used or any(
+        relation in relations and name in relations[relation].triggers
+        for relation, name in function.triggers
+    )
 
 
 def define(node: Any, tally: Tally) -> None:

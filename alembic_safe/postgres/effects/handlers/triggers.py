@@ -12,7 +12,7 @@ from alembic_safe.postgres.effects.handlers.queries import read_query
 from alembic_safe.postgres.effects.model import Change
 from alembic_safe.postgres.effects.tally import Handler, Tally
 from alembic_safe.postgres.effects.world import Relation
-from alembic_safe.postgres.identifiers import readable
+from alembic_safe.postgres.identifiers import QualifiedName, readable
 from alembic_safe.postgres.locks import LockMode
 
 Kind = Literal["trigger", "rule", "policy"]
@@ -39,7 +39,7 @@ def create_trigger(node: Any, tally: Tally) -> None:
     if node.trigname in relation.triggers and not node.replace:
         message = f'trigger "{node.trigname}" for relation "{relation.name.name}" already exists'
         tally.refuse(message, "42710")
-    _use_function(node.funcname, tally)
+    _use_function(node.funcname, relation.name, node.trigname, tally)
     columns = {*strings(node.columns), *columns_used(node.when_clause)}
     for member in _members(relation, tally) if node.row else [relation]:
         tally.lock(member, LockMode.SHARE_ROW_EXCLUSIVE)
@@ -47,7 +47,7 @@ def create_trigger(node: Any, tally: Tally) -> None:
         _add(member, "trigger", node.trigname, key, columns, tally)
 
 
-def _use_function(parts: Any, tally: Tally) -> None:
+def _use_function(parts: Any, relation: QualifiedName, trigger: str, tally: Tally) -> None:
     """Remember that a trigger calls a function.
 
     Raises:
@@ -57,7 +57,8 @@ def _use_function(parts: Any, tally: Tally) -> None:
     name, schema = split_name(strings(parts))
     function = world.functions.get(world.qualified_function(name, schema))
     if function is not None:
-        world.put_function(replace(function, is_used=True))
+        triggers = function.triggers | {(relation, trigger)}
+        world.put_function(replace(function, triggers=triggers))
     elif world.complete and name not in _TRIGGER_FUNCTIONS:
         tally.refuse(f"function {name}() does not exist", "42883")
 
