@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from conftest import Database
 from sqlalchemy.ext.asyncio import create_async_engine
+from worlds import described, in_catalog, known
 
 from alembic_safe.postgres.effects.from_catalog import read_world
 from alembic_safe.postgres.effects.world import Relation, TypeName, World
 from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.types import read_type
 
 Read = Callable[..., World]
 
@@ -212,6 +216,20 @@ def test_types_are_named_as_statements_write_them(database: Database, read: Read
     database.execute(f"CREATE TABLE t ({columns})")
     read_types = [column.type for column in relation(read(), "t").columns.values()]
     assert read_types == [type_ for _, type_ in TYPES]
+
+
+def test_types_are_what_their_names_mean_to_the_parser(database: Database, read: Read) -> None:
+    columns = ", ".join(f"c{i} {sql}" for i, (sql, _) in enumerate(TYPES) if "mood" not in sql)
+    database.execute("CREATE SCHEMA other; CREATE DOMAIN other.code AS varchar(3)")
+    database.execute(f"CREATE TABLE t ({columns})")
+    written = database.execute(
+        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
+        " WHERE attrelid = 't'::regclass AND attnum > 0 ORDER BY attnum"
+    )
+    columns_read = relation(read(), "t").columns
+    assert {name: read_type(sql) for name, sql in written} == {
+        name: column.type for name, column in columns_read.items()
+    }
 
 
 def test_a_negative_scale(database: Database, read: Read) -> None:
@@ -439,6 +457,82 @@ def test_a_body_that_the_server_has_parsed(database: Database, read: Read) -> No
     assert world.functions[named("public.f")].body == "RETURN (41 + 1)"
     assert "count" in world.functions[named("public.g")].body
     assert relation(world, "t").other_dependents == {"function g": {"a"}}
+
+
+# The same world from the statements
+
+STATEMENTS = """
+CREATE TYPE mood AS ENUM ('sad', 'ok');
+CREATE DOMAIN short AS varchar(9) DEFAULT 'x' CHECK (VALUE <> '');
+CREATE TABLE customers (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name short NOT NULL,
+    feels mood,
+    tags varchar(7)[]
+);
+CREATE TABLE orders (
+    id serial PRIMARY KEY,
+    customer bigint REFERENCES customers ON DELETE CASCADE,
+    total numeric(10, 2) CHECK (total > 0),
+    net numeric GENERATED ALWAYS AS (total / 2) STORED,
+    note text COLLATE "C",
+    UNIQUE (customer, note)
+);
+CREATE INDEX by_note ON orders (lower(note), total DESC) INCLUDE (id) WHERE total > 5;
+CREATE UNIQUE INDEX once ON orders (id, note text_pattern_ops);
+CREATE TABLE days (day date NOT NULL, place int) PARTITION BY RANGE (day);
+CREATE TABLE january PARTITION OF days FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+CREATE TABLE rest PARTITION OF days DEFAULT;
+CREATE INDEX by_place ON days (place);
+CREATE VIEW rich AS SELECT o.id, o.note FROM orders o WHERE total > 100;
+CREATE MATERIALIZED VIEW notes AS SELECT note FROM rich;
+CREATE FUNCTION touched() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE FUNCTION one() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 1';
+CREATE TRIGGER touch BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION touched();
+CREATE POLICY mine ON orders USING (customer = 1);
+CREATE STATISTICS both_columns ON customer, note FROM orders;
+ALTER TABLE orders ADD CONSTRAINT later CHECK (note <> '') NOT VALID;
+ALTER TABLE orders ADD COLUMN at timestamptz NOT NULL DEFAULT now();
+ALTER TABLE customers ALTER COLUMN name DROP NOT NULL;
+"""
+
+
+def test_the_statements_make_the_world_that_the_catalog_has(database: Database) -> None:
+    database.execute(STATEMENTS)
+    server = in_catalog(database)
+    engine, catalog = described(known(STATEMENTS, database.server.version)), described(server)
+    assert engine.keys() == catalog.keys()
+    for name, relation_ in server.relations.items():
+        # What types the columns of a query have is not worked out.
+        skipped = {"columns"} if relation_.kind in ("v", "m") else set()
+        for part in catalog[str(name)].keys() - skipped:
+            written = with_schema(engine[str(name)][part])
+            assert written == with_schema(catalog[str(name)][part]), f"{part} of {name}"
+
+
+def with_schema(part: Any) -> Any:
+    """Name the schema of a type where the statement did not."""
+    if isinstance(part, dict):
+        return {name: with_schema(value) for name, value in part.items()}
+    if isinstance(part, tuple) and part and isinstance(part[0], TypeName):
+        is_users = part[0].name in ("mood", "short")
+        return (replace(part[0], schema="public" if is_users else part[0].schema), *part[1:])
+    return part
+
+
+def test_what_hangs_on_tables_is_known_from_the_statements(database: Database, read: Read) -> None:
+    database.execute(STATEMENTS)
+    server, engine = read(), known(STATEMENTS, database.server.version)
+    for name, table in server.relations.items():
+        other = engine.relations[name]
+        assert other.triggers == table.triggers, name
+        assert other.policies == table.policies, name
+        assert other.extended_statistics == table.extended_statistics, name
+        assert set(other.dependents) == set(table.dependents), name
+    assert engine.types.keys() == server.types.keys()
+    assert {n: f.volatility for n, f in engine.functions.items()} == {
+        n: f.volatility for n, f in server.functions.items()
+    }
 
 
 # The session

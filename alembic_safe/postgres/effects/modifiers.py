@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from alembic_safe.postgres.effects.world import TypeName
+from alembic_safe.postgres.types import FULL_RANGE, TypeName
 
 _HEADER = 4
 """VARHDRSZ, which the modifiers of these types contain."""
 
-_FULL_RANGE = 0x7FFF
-"""INTERVAL_FULL_RANGE: an interval without fields, and how the grammar writes it."""
 _FULL_PRECISION = 0xFFFF
 
 
@@ -41,5 +39,5 @@ def _modifiers(name: str, modifier: int) -> tuple[int, ...]:
         fields, precision = modifier >> 16, modifier & 0xFFFF
         if precision != _FULL_PRECISION:
             return (fields, precision)
-        return (fields,) if fields != _FULL_RANGE else ()
+        return (fields,) if fields != FULL_RANGE else ()
     return (modifier,)

@@ -11,10 +11,11 @@ def columns_not_null_where(expression: str) -> frozenset[str]:
     As in PostgreSQL's own proof only `column IS NOT NULL` counts, alone or joined with AND.
     """
     import postgast
+    from google.protobuf.message import DecodeError
 
     try:
         tree = postgast.parse(f"SELECT {expression}")
-    except (postgast.PgQueryError, RecursionError):
+    except (postgast.PgQueryError, DecodeError, RecursionError):
         return frozenset()
     targets = tree.stmts[0].stmt.select_stmt.target_list
     return columns_proved_not_null(targets[0].res_target.val) if len(targets) == 1 else frozenset()
