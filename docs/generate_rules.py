@@ -35,7 +35,7 @@ release that is running, loses data, or fails. `warning`: it may, or it will hur
 What is new in the same revision, a table or a column on which nobody can be waiting, is not
 reported. Locks, rewrites and scans are those that [PostgreSQL takes](how-it-is-tested.md), by
 version, and by the catalog where one is known; where it is not, the worse case is taken and the
-message says what was assumed. Rules of your own: [Custom rules](custom_rules.md). The rules of
+message says what was assumed. Rules of your own: [Custom rules](custom-rules.md). The rules of
 other tools beside these: [Compared](compare.md).
 
 This page is written by `docs/generate_rules.py` from the docstrings and the examples of the tests:
@@ -86,8 +86,10 @@ def _described(code: str, rule: object) -> str:
 
 
 def _shown(code: str, example: Example) -> list[str]:
-    where = _where(example)
-    parts = [f"Reported{where}:\n" if where else "Reported:\n", _block("sql", example.bad + ";")]
+    parts = []
+    if example.before:
+        parts += ["Where there is\n", _block("sql", example.before.strip())]
+    parts += [f"Reported{_where(example)}:\n", _block("sql", example.bad + ";")]
     finding = _findings(code, example)[0]
     parts.append(_paragraph(f"{finding.code}: {finding.message}."))
     fix = finding.fix
@@ -107,8 +109,6 @@ def _shown(code: str, example: Example) -> list[str]:
 
 def _where(example: Example) -> str:
     said = []
-    if example.before:
-        said.append(f"where there is `{' '.join(example.before.split())}`")
     if not example.in_transaction:
         said.append("outside of a transaction")
     if not example.has_runner:
@@ -135,7 +135,10 @@ def _first_line(rule: object) -> str:
 
 
 def _paragraph(text: str) -> str:
-    return textwrap.fill(" ".join(text.split()), 100, break_long_words=False) + "\n"
+    return (
+        textwrap.fill(" ".join(text.split()), 100, break_long_words=False, break_on_hyphens=False)
+        + "\n"
+    )
 
 
 def _block(language: str, text: str) -> str:
