@@ -18,6 +18,9 @@ _APART = frozenset({"WithClause", "LockingClause", "IntoClause"})
 """What is read apart: queries of WITH see each other by turns, FOR UPDATE names aliases, and INTO
 names what is made."""
 
+_PLAIN = frozenset({None, "a_const", "string", "integer", "boolean"})
+"""Nodes with nothing in them that is of interest, of which long lists are made."""
+
 _WRITES = frozenset({"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
 
 Scope = frozenset[str]
@@ -56,6 +59,11 @@ def read_query(root: Any, tally: Tally, *, runs: bool = True) -> Reading:
     while waiting:
         message, scope = waiting.pop()
         kind = message.DESCRIPTOR.name
+        if kind == "Node":
+            inside = message.WhichOneof("node")
+            if inside not in _PLAIN:
+                waiting.append((getattr(message, inside), scope))
+            continue
         if kind == "RangeVar":
             relation = _relation(message, scope, tally)
             if relation is not None:

@@ -17,6 +17,11 @@ def messages(root: Any) -> Iterator[Any]:
 
 def children(message: Any) -> Iterator[Any]:
     """Yield the messages directly in a message."""
+    if message.DESCRIPTOR.name == "Node":
+        kind = message.WhichOneof("node")
+        if kind is not None:
+            yield getattr(message, kind)
+        return
     for field, value in message.ListFields():
         if field.type != field.TYPE_MESSAGE:
             continue
