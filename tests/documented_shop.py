@@ -90,9 +90,10 @@ class DocumentedShop:
         """Put Python definitions into a file: those of the same name are replaced, a class with
         `...` gets what it names in addition to what it has."""
         path = self.folder / name
+        here = self._here(source)
         before = path.read_text() if path.exists() else ""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(merged(before, source) if before else self._here(source))
+        path.write_text(merged(before, here) if before else here)
 
     def revision_files(self) -> list[Path]:
         """The revision files of both lines."""

@@ -131,7 +131,13 @@ def test_readme_in_ci(shop: DocumentedShop, newest_server: ScratchServer, tmp_pa
             empty.play(block)
 
 
-SECTIONS_AFTER_THE_CHANGE = ("Deploy", "Go back", "Development", "In CI")
+SECTIONS_AFTER_THE_CHANGE = (
+    "Deploy",
+    "Go back",
+    "Development",
+    "Revisions by hand",
+    "In CI",
+)
 
 
 def test_the_two_lines_of_the_readme_are_those_of_the_first_page(
@@ -250,6 +256,10 @@ def test_lint(shop: DocumentedShop) -> None:
 
 def test_testing(shop: DocumentedShop) -> None:
     play(shop, DOCS / "testing.md")
+
+
+def test_guard(shop: DocumentedShop) -> None:
+    play(shop, DOCS / "guard.md")
 
 
 def test_backfill(shop: DocumentedShop) -> None:

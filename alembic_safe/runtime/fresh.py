@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from alembic_safe.runtime.ledger import EMPTY_DATABASE, Ledger
+from alembic_safe.runtime.locking import RETRIED, sqlstate
+from alembic_safe.runtime.sessions import execute_sql
 
 
 def note_if_empty(
@@ -18,20 +21,34 @@ def note_if_empty(
     none at first.
 
     Args:
-        connection: the migration's connection, to a database to which nothing was ever applied, or
-            whose first upgrade did not come to its end.
+        connection: the migration's connection, in no transaction, to a database to which nothing
+            was ever applied, or whose first upgrade did not come to its end.
         ledger: it exists.
         own_tables: tables that do not count.
         release: the release that runs it, if one was given.
     """
     if ledger.began_empty(connection):
         return True
-    if connection.execute(_HAS_ROWS, {"own_tables": list(own_tables)}).scalar_one():
+    if _has_rows(connection, own_tables):
         return False
     ledger.note_event(connection, EMPTY_DATABASE, release)
     return True
 
 
+def _has_rows(connection: Connection, own_tables: Collection[str]) -> bool:
+    execute_sql(connection, f"SET LOCAL lock_timeout = '{_MOST_WAITING}'")
+    try:
+        found = connection.execute(_HAS_ROWS, {"own_tables": list(own_tables)})
+        return bool(found.scalar_one())
+    except DBAPIError as error:
+        if sqlstate(error) not in RETRIED:
+            raise
+        # Somebody locked a table meanwhile, and so has a use for it.
+        connection.rollback()
+        return True
+
+
+_MOST_WAITING = "50ms"
 _HAS_ROWS = text(
     """
     SELECT EXISTS (
@@ -43,6 +60,9 @@ _HAS_ROWS = text(
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d
                             WHERE d.classid = 'pg_catalog.pg_class'::regclass
                               AND d.objid = c.oid AND d.deptype = 'e')
-           AND pg_catalog.pg_relation_size(c.oid) > 0)
+           AND CASE WHEN c.oid IN (SELECT relation FROM pg_catalog.pg_locks
+                                    WHERE mode = 'AccessExclusiveLock'
+                                      AND pid <> pg_catalog.pg_backend_pid())
+                    THEN true ELSE pg_catalog.pg_relation_size(c.oid) > 0 END)
     """
 )
