@@ -7,11 +7,11 @@ PostgreSQL keeps the rows where the planner finds that the conversion changes no
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic_safe.postgres.effects.world import TypeName, World
 from alembic_safe.postgres.types import (
     FULL_RANGE,
+    TypeName,
     base_type,
     domain_has_constraints,
     is_built_in,
@@ -21,6 +21,9 @@ from alembic_safe.postgres.types import (
     user_type,
 )
 
+if TYPE_CHECKING:
+    from alembic_safe.postgres.effects.world import World
+
 
 @dataclass(frozen=True)
 class TypeChange:
@@ -29,7 +32,8 @@ class TypeChange:
     Args:
         rewrites: every row is written again.
         reason: why, to follow `because`; empty where the rows stay.
-        is_possible: False where the server has no such cast and asks for USING.
+        impossible: the SQLSTATE with which the server says that it has no such cast; 42804 where it
+            asks for one with USING, 42846 where USING asks for one.
         assumed: what was assumed for want of knowledge, as a short sentence.
         failure: the error, as message and SQLSTATE, of a value that has no equal in the new type;
             None where every value has one.
@@ -37,7 +41,7 @@ class TypeChange:
 
     rewrites: bool
     reason: str = ""
-    is_possible: bool = True
+    impossible: str = ""
     assumed: str = ""
     failure: tuple[str, str] | None = None
 
@@ -124,6 +128,37 @@ _ASSIGNABLE = frozenset(
 )
 """Casts by a function or by text that need not be asked for (pg_cast: castcontext `a` or `i`)."""
 
+_EXPLICIT = frozenset(
+    {
+        ("bit", "int4"),
+        ("bit", "int8"),
+        ("bool", "int4"),
+        ("int4", "bit"),
+        ("int4", "bool"),
+        ("int4", "char"),
+        ("int8", "bit"),
+        ("char", "int4"),
+        ("box", "circle"),
+        ("box", "lseg"),
+        ("box", "point"),
+        ("circle", "box"),
+        ("circle", "point"),
+        ("circle", "polygon"),
+        ("lseg", "point"),
+        ("path", "point"),
+        ("polygon", "box"),
+        ("polygon", "circle"),
+        ("polygon", "point"),
+        *(("jsonb", name) for name in ("bool", *_NUMBERS)),
+        *((f"{name}range", f"{name}multirange") for name in ("date", "int4", "int8", "num", "ts")),
+        ("tstzrange", "tstzmultirange"),
+        *((number, "bytea") for number in ("int2", "int4", "int8")),
+        *(("bytea", number) for number in ("int2", "int4", "int8")),
+        ("xid8", "xid"),
+    }
+)
+"""Casts that have to be asked for (pg_cast: castcontext `e`, of any version)."""
+
 _STRINGS = frozenset({"text", "varchar", "bpchar", "name"})
 """To these every type is cast by way of its text (pg_type.typcategory `S`)."""
 
@@ -151,19 +186,17 @@ def type_change(
         column: the column's name, as the expression has it.
     """
     if using is None:
-        change = _conversion(old, new, world, explicit=False)
-        if not change.rewrites or not change.is_possible:
-            return change
-        return replace(change, failure=change.failure or _failure(old, new))
+        return _conversion(old, new, world, explicit=False)
     steps = _casts_of_column(using, column)
     if steps is None:
         return TypeChange(True, "USING computes new values")
+    changes = []
     for step in steps:
-        change = _conversion(old, step, world, explicit=True)
-        if change.rewrites:
-            return replace(change, failure=change.failure or _failure(old, step))
+        changes.append(_conversion(old, step, world, explicit=True))
         old = step
-    return _conversion(old, new, world, explicit=False)
+    changes.append(_conversion(old, new, world, explicit=False))
+    impossible = next((each for each in changes if each.impossible), None)
+    return impossible or next((each for each in changes if each.rewrites), _FREE)
 
 
 def _casts_of_column(node: Any, column: str) -> list[TypeName] | None:
@@ -185,7 +218,8 @@ def _conversion(old: TypeName | None, new: TypeName, world: World, *, explicit: 
     if old is None:
         return TypeChange(True, "the old type is not known", assumed="its old type is another one")
     if same_type(old, new, world):
-        return _length_change(old, new)
+        change = _length_change(old, new)
+        return replace(change, failure=_failure(old, new)) if change.rewrites else change
     target, source = base_type(new, world), base_type(old, world)
     if target is None or source is None:
         if (old.name, new.name) in _SAME_BYTES:
@@ -196,6 +230,8 @@ def _conversion(old: TypeName | None, new: TypeName, world: World, *, explicit: 
             assumed = f"{type_sql(unknown)} has other values than {type_sql(new)}"
         return TypeChange(True, "the values change", assumed=assumed)
     change = _base_change(old, source, target, world, explicit=explicit)
+    if change.rewrites and not change.impossible:
+        return replace(change, failure=_failure(source, target))
     if not change.rewrites and domain_has_constraints(new, world):
         failure = (f"value for domain {type_sql(new)} violates its constraints", "23514")
         return TypeChange(True, f"the domain {type_sql(new)} checks every value", failure=failure)
@@ -218,17 +254,22 @@ def _base_change(
         return _time_zone_change(source, target, world)
     if pair in _ASSIGNABLE or target.name in _STRINGS:
         return TypeChange(True, f"{type_sql(target)} is stored otherwise than {type_sql(source)}")
-    return TypeChange(
-        True,
-        f"{type_sql(target)} is stored otherwise than {type_sql(source)}",
-        is_possible=explicit or not (_is_known(source, world) and _is_known(target, world)),
-    )
+    # Whether a user has made a cast is not known.
+    is_known = _is_known(source, world) and _is_known(target, world)
+    can_be_asked_for = pair in _EXPLICIT or source.name in _STRINGS
+    impossible = is_known and not (explicit and can_be_asked_for)
+    reason = f"{type_sql(target)} is stored otherwise than {type_sql(source)}"
+    return TypeChange(True, reason, _no_cast(explicit) if impossible else "")
+
+
+def _no_cast(explicit: bool) -> str:
+    return "42846" if explicit else "42804"
 
 
 def _is_known(type_: TypeName, world: World) -> bool:
     """Whether all casts of a type are known: a user can add some for a type that he made."""
     found = user_type(type_, world)
-    return is_built_in(type_) or (found is not None and found.kind == "e")
+    return is_built_in(type_) or (found is not None and found.kind in "ecr")
 
 
 def _array_change(
@@ -238,12 +279,13 @@ def _array_change(
     if target.name in _STRINGS and not target.is_array:
         return TypeChange(True, f"{type_sql(target)} is stored otherwise than {type_sql(source)}")
     if not (source.is_array and target.is_array):
-        return TypeChange(True, reason, is_possible=explicit)
+        strings = source.name in _STRINGS and not source.is_array
+        return TypeChange(True, reason, "" if explicit and strings else _no_cast(explicit))
     elements = [
         TypeName(each.name, each.modifiers, False, each.schema) for each in (source, target)
     ]
     of_elements = _conversion(elements[0], elements[1], world, explicit=explicit)
-    return TypeChange(True, reason, of_elements.is_possible, of_elements.assumed)
+    return TypeChange(True, reason, of_elements.impossible, of_elements.assumed)
 
 
 def _time_zone_change(source: TypeName, target: TypeName, world: World) -> TypeChange:
@@ -324,8 +366,16 @@ def _bytes(type_: TypeName) -> int:
     return _WHOLE_NUMBERS.get(type_.name, 9)
 
 
-_OPERATORS = {"varchar": "text", "cidr": "inet"}
+_OPERATORS = {"varchar": "text", "cidr": "inet", **dict.fromkeys(_OID_ALIASES, "oid")}
 """Types that share the operators of another."""
+
+
+_UNSORTED_NAMES = """
+    aclitem box cid circle json jsonpath line lseg path point polygon txid_snapshot xid xml
+"""
+
+UNSORTED = frozenset(_UNSORTED_NAMES.split())
+"""Types that no btree index can have (pg_opclass)."""
 
 
 def same_operators(old: TypeName, new: TypeName, world: World) -> bool:

@@ -5,12 +5,33 @@ Names are those of `pg_type` (`int4`, not `integer`), as the parser has them too
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from alembic_safe.postgres.effects.world import TypeName, UserType, World
 from alembic_safe.postgres.identifiers import readable
+
+if TYPE_CHECKING:
+    from alembic_safe.postgres.effects.world import UserType, World
+
+
+@dataclass(frozen=True)
+class TypeName:
+    """A type as a column has it.
+
+    Args:
+        name: the internal name, `int4`, `varchar`, `bpchar`, `timestamptz`, or the user's.
+        modifiers: as written: (50,) of `varchar(50)`, (10, 2) of `numeric(10,2)`.
+        is_array: whether it is an array of that.
+        schema: None is `pg_catalog`, and where a user's type was written without schema.
+    """
+
+    name: str
+    modifiers: tuple[int, ...] = ()
+    is_array: bool = False
+    schema: str | None = None
+
 
 SERIALS = {
     "smallserial": "int2",

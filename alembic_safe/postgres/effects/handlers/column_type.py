@@ -27,8 +27,13 @@ from alembic_safe.postgres.effects.world import (
 )
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
-from alembic_safe.postgres.type_changes import TypeChange, same_operators, type_change
-from alembic_safe.postgres.types import type_of, type_sql
+from alembic_safe.postgres.type_changes import (
+    UNSORTED,
+    TypeChange,
+    same_operators,
+    type_change,
+)
+from alembic_safe.postgres.types import base_type, type_of, type_sql
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def column_type(alter: AlterTable, command: Any) -> None:
     change = type_change(old, new, tally.world, using, name)
     if change.assumed:
         tally.assume(f"{name}: {change.assumed}")
-    _refuse_cast(alter, column, new, change)
+    _refuse_cast(alter, column, new, change, using)
     for member in alter.members():
         _refuse_dependents(alter, member, name)
     collation = _collation(node)
@@ -139,17 +144,21 @@ def _refuse_here(alter: AlterTable, name: str, column: Column | None) -> None:
 
 
 def _refuse_cast(
-    alter: AlterTable, column: Column | None, new: TypeName, change: TypeChange
+    alter: AlterTable, column: Column | None, new: TypeName, change: TypeChange, using: Any
 ) -> None:
     if column is None:
         return
     tally, name = alter.tally, column.name
-    if not change.is_possible:
+    if change.impossible == "42846":
+        tally.refuse(f'cannot cast column "{name}" to type {type_sql(new)}', change.impossible)
+    if change.impossible:
+        what = "result of USING clause for " if using is not None else ""
         tally.refuse(
-            f'column "{name}" cannot be cast automatically to type {type_sql(new)}', "42804"
+            f'{what}column "{name}" cannot be cast automatically to type {type_sql(new)}',
+            change.impossible,
         )
     has_default = column.default is not None and not column.generated
-    if has_default and not type_change(column.type, new, tally.world).is_possible:
+    if has_default and type_change(column.type, new, tally.world).impossible:
         tally.refuse(
             f'default for column "{name}" cannot be cast automatically to type {type_sql(new)}',
             "42804",
@@ -216,6 +225,14 @@ def _is_kept(alter: AlterTable, index: Index, retyping: _Retyping) -> bool:
             alter.tally.refuse(
                 f'operator class "{named}" does not accept data type {type_sql(retyping.new)}',
                 "42804",
+            )
+        base = base_type(retyping.new, retyping.world)
+        is_unsorted = base is not None and base.name in UNSORTED and not base.is_array
+        if named is None and index.method == "btree" and is_unsorted:
+            alter.tally.refuse(
+                f"data type {type_sql(retyping.new)} has no default operator class for access"
+                ' method "btree"',
+                "42704",
             )
         own_collation = index.collations[place] if index.collations else None
         if not same or (retyping.recollated and own_collation is None):
