@@ -1,12 +1,13 @@
 """Whatever text it is given, the effects engine answers: no exception, no crash, no endless work,
 and never "safe" for what was not understood.
 
-More examples: `pytest tests/test_effects_fuzz.py --hypothesis-profile thorough`.
+Other and more examples: `FUZZ_EXAMPLES=5000 pytest tests/test_effects_fuzz.py`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -21,10 +22,16 @@ from oracle.statements import FIXTURE, cases
 from alembic_safe.postgres.effects import Effects, World, begin, effects_of
 from alembic_safe.postgres.effects.world import NEWEST_SERVER, OLDEST_SERVER
 
-_COMMON = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
-settings.register_profile("default", _COMMON, max_examples=60, derandomize=True)
-settings.register_profile("thorough", _COMMON, max_examples=5000)
-settings.load_profile("default")
+_EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
+settings.register_profile(
+    "effects",
+    max_examples=int(_EXAMPLES or 60),
+    derandomize=_EXAMPLES is None,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("effects")
 
 PATIENCE_SECONDS = 300
 """Generous: what hangs is to be told from what is slow on a busy machine."""

@@ -30,5 +30,7 @@ def _is_on(option: Any) -> bool:
         return bool(option.arg.boolean.boolval)
     if kind == "integer":
         return bool(option.arg.integer.ival)
-    # What is no boolean is an error of the server, so that only what is surely off counts.
-    return option.arg.string.sval.lower() not in _OFF
+    # `off` is no reserved word, so that the grammar takes it for the name of a type.
+    names = option.arg.type_name.names
+    text = names[-1].string.sval if kind == "type_name" else option.arg.string.sval
+    return text.lower() not in _OFF

@@ -14,12 +14,11 @@ from alembic_safe.postgres.effects.tally import Tally
 from alembic_safe.postgres.effects.world import Relation
 from alembic_safe.postgres.locks import LockMode
 
-_APART = frozenset({"WithClause", "LockingClause", "IntoClause"})
-"""What is read apart: queries of WITH see each other by turns, FOR UPDATE names aliases, and INTO
-names what is made."""
+_APART = frozenset({"WithClause", "IntoClause"})
+"""What is read apart: queries of WITH see each other by turns, and INTO names what is made."""
 
-_PLAIN = frozenset({None, "a_const", "string", "integer", "boolean"})
-"""Nodes with nothing in them that is of interest, of which long lists are made."""
+_PLAIN = frozenset({None, "a_const", "string", "integer", "boolean", "locking_clause"})
+"""Nodes with nothing in them that is of interest here, of which long lists are made."""
 
 _WRITES = frozenset({"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
 
