@@ -272,6 +272,15 @@ def test_errors(shop: DocumentedShop) -> None:
     play(shop, DOCS / "errors.md")
 
 
+def test_custom_rules(shop: DocumentedShop) -> None:
+    play(shop, DOCS / "custom-rules.md")
+
+
+JUDGED = frozenset({"rules.md", "compare.md"})
+"""Pages of statements that are judged and executed in `test_rules`, `test_rule_fixes` and
+`test_compare`."""
+
+
 def test_how_it_is_tested(shop: DocumentedShop) -> None:
     play(shop, DOCS / "how-it-is-tested.md")
 

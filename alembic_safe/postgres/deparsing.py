@@ -33,6 +33,19 @@ def statement_sql(node_name: str, node: Any) -> str:
     return sql
 
 
+def says(sql: str, node_name: str, node: Any) -> bool:
+    """Return whether a text is exactly the statement that a tree is."""
+    import postgast
+
+    try:
+        again = postgast.parse(sql)
+    except postgast.PgQueryError:
+        return False
+    if len(again.stmts) != 1 or again.stmts[0].stmt.WhichOneof("node") != node_name:
+        return False
+    return bool(_bare(getattr(again.stmts[0].stmt, node_name)) == _bare(node))
+
+
 def expression_sql(node: Any) -> str:
     """Return the SQL of an expression, a `Node` of the tree.
 

@@ -155,11 +155,13 @@ def retype_column(effects: Effects, surroundings: Surroundings) -> Iterator[Find
         )
         if retyped.old_type is not None and is_wider(retyped.old_type, retyped.new_type):
             continue
+        is_known = retyped.old_type is not None
         yield Finding(
             "retype-column",
-            Severity.ERROR if retyped.old_type is not None else Severity.WARNING,
+            Severity.ERROR if is_known else Severity.WARNING,
             f"the running release goes on reading and writing {_of(change, surroundings)} with its"
-            f" old type ({change.detail}){unless(effects)}",
+            f" old type ({change.detail})"
+            f"{'' if is_known else ', unless both are read and written alike'}",
             change.relation,
             advice="add a column of the new type, keep the two equal with a trigger, and drop the"
             " old one in a contract revision",
@@ -228,7 +230,7 @@ def drop_default(effects: Effects, surroundings: Surroundings) -> Iterator[Findi
             "drop-default",
             Severity.ERROR,
             f"an INSERT of the running release into {table} that leaves {change.name} out fails"
-            f"{unless(effects)}",
+            f"{unless('it may be NULL', change.relation, effects, surroundings.world)}",
             change.relation,
             advice=_CONTRACT,
         )

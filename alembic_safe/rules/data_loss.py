@@ -104,12 +104,18 @@ def drop_cascade(effects: Effects, surroundings: Surroundings) -> Iterator[Findi
         return
     if effects.node_name == "drop_stmt" and not effects.locks and not effects.changes:
         return  # it is new in this revision, and so is all that depends on it
-    also = sorted({str(written(each.relation, surroundings.world)) for each in effects.changes})
-    known = f" ({', '.join(also)})" if len(also) > 1 else ""
+    also = sorted(
+        {
+            str(written(each.relation, surroundings.world))
+            for each in effects.changes
+            if not is_named(effects, each)
+        }
+    )
+    known = f": {words(also)}" if also else ""
     yield Finding(
         "drop-cascade",
         Severity.WARNING,
-        f"CASCADE also drops whatever depends on it, without naming it{known}",
+        f"CASCADE also drops whatever depends on it and is not named{known}",
         effects.changes[0].relation if effects.changes else next(iter(effects.locks), None),
         advice="drop what depends on it by name, and leave CASCADE out",
     )

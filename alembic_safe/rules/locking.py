@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from alembic_safe.postgres.effects import Effects
 from alembic_safe.rules.compatibility import required_column
@@ -38,7 +39,7 @@ def index_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iterat
         "index-not-concurrent",
         Severity.ERROR,
         f"blocks {blocked_tables(effects, world)} while {f'index {name}' if name else 'the index'}"
-        f" is built{unless(effects)}",
+        f" is built",
         table_of(effects, world),
         indexes.index_concurrently(effects, surroundings),
     )
@@ -56,12 +57,13 @@ def set_not_null_scan(effects: Effects, surroundings: Surroundings) -> Iterator[
     if not names or not effects.scans or not effects.blocking:
         return
     world = surroundings.world
+    table = table_of(effects, world)
     yield Finding(
         "set-not-null-scan",
         Severity.ERROR,
         f"blocks {blocked_tables(effects, world)} while all rows are searched for a NULL in"
-        f" {words(names)}{unless(effects)}",
-        table_of(effects, world),
+        f" {words(names)}{unless('a valid CHECK proves it', table, effects, world)}",
+        table,
         not_null.set_not_null(effects, surroundings),
     )
 
@@ -92,8 +94,7 @@ def add_constraint_validated(effects: Effects, surroundings: Surroundings) -> It
         yield Finding(
             "add-constraint-validated",
             Severity.ERROR,
-            f"blocks {blocked_tables(effects, world)} while all rows are checked against"
-            f" {names}{unless(effects)}",
+            f"blocks {blocked_tables(effects, world)} while all rows are checked against {names}",
             table_of(effects, world),
             constraints.constraint_not_valid(effects, surroundings),
         )
@@ -126,8 +127,7 @@ def constraint_builds_index(effects: Effects, surroundings: Surroundings) -> Ite
         yield Finding(
             "constraint-builds-index",
             Severity.ERROR,
-            f"blocks {blocked_tables(effects, world)} while the index of {words(built)} is"
-            f" built{unless(effects)}",
+            f"blocks {blocked_tables(effects, world)} while the index of {words(built)} is built",
             table_of(effects, world),
             indexes.constraint_using_index(effects, surroundings),
         )
@@ -147,12 +147,14 @@ def primary_key_scan(effects: Effects, surroundings: Surroundings) -> Iterator[F
     for constraint in new_constraints(effects):
         if constraint_type(constraint) == "PRIMARY" and constraint.indexname:
             world = surroundings.world
+            table = table_of(effects, world)
             yield Finding(
                 "primary-key-scan",
                 Severity.ERROR,
                 f"blocks {blocked_tables(effects, world)} while all rows are searched for a NULL in"
-                f" the columns of {constraint.indexname}{unless(effects)}",
-                table_of(effects, world),
+                f" the columns of {constraint.indexname}"
+                f"{unless('they are NOT NULL', table, effects, world)}",
+                table,
                 not_null.primary_key_of_not_null(effects, surroundings),
             )
 
@@ -173,7 +175,7 @@ def exclusion_constraint(effects: Effects, surroundings: Surroundings) -> Iterat
                 "exclusion-constraint",
                 Severity.ERROR,
                 f"blocks {blocked_tables(effects, world)} while the index of the exclusion"
-                f" constraint{_named(constraint.conname)} is built{unless(effects)}",
+                f" constraint{_named(constraint.conname)} is built",
                 table_of(effects, world),
                 advice="PostgreSQL has no online form: add it while nobody uses the table, or to a"
                 " new table that takes its place",
@@ -202,7 +204,7 @@ def table_rewrite(effects: Effects, surroundings: Surroundings) -> Iterator[Find
         Severity.ERROR,
         f"blocks {blocked_tables(effects, world)} while all rows of"
         f" {words([str(written(name, world)) for name in effects.rewrites])} are written"
-        f" again{why}{unless(effects)}",
+        f" again{why}",
         table_of(effects, world),
         columns.column_in_steps(effects, surroundings),
     )
@@ -245,11 +247,16 @@ def column_type_change(effects: Effects, surroundings: Surroundings) -> Iterator
         "column-type-change",
         Severity.ERROR,
         f"blocks {blocked_tables(effects, world)} while {work} for the new type of"
-        f" {words([each.name for each in retyped])}{unless(effects)}",
+        f" {words([each.name for each in retyped])}{_unless_the_same(retyped)}",
         table_of(effects, world),
         advice="add a column of the new type, keep the two equal with a trigger, fill it in"
         " batches, and swap them once everything uses the new one",
     )
+
+
+def _unless_the_same(retyped: Sequence[Any]) -> str:
+    unknown = [each.name for each in retyped if each.old_type is None]
+    return f", unless {words(unknown)} can stay as it is" if unknown else ""
 
 
 def attach_partition_scan(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
@@ -266,10 +273,12 @@ def attach_partition_scan(effects: Effects, surroundings: Surroundings) -> Itera
     world = surroundings.world
     read = [str(written(name, world)) for name in effects.scans]
     work = f"all rows of {words(read)} are checked" if read else "its indexes are built"
+    _parent, partition = effects.details["attached"]
     yield Finding(
         "attach-partition-scan",
         Severity.ERROR,
-        f"blocks {blocked_tables(effects, world)} while {work}{unless(effects)}",
+        f"blocks {blocked_tables(effects, world)} while {work}"
+        f"{unless('a CHECK proves what they hold', partition, effects, world)}",
         table_of(effects, world),
         advice="before, give the table a CHECK that says what the bounds say, NOT VALID, validate"
         " it, and build the parent's indexes on it concurrently; a default partition needs a CHECK"
@@ -399,7 +408,7 @@ def work_while_locked(effects: Effects, surroundings: Surroundings) -> Iterator[
         Severity.ERROR,
         f"blocks {blocked_tables(effects, world)} while all of"
         f" {words([str(written(name, world)) for name in worked])} is read or built"
-        f"{kept}{unless(effects)}",
+        f"{kept}",
         next(iter(effects.blocking)),
         advice=""
         if is_own

@@ -171,11 +171,11 @@ def written(name: QualifiedName, world: World) -> QualifiedName:
 
 
 def _size(size: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
+    for unit in ("bytes", "kB", "MB"):
         if size < _KILO:
             return f"{size:.0f} {unit}"
         size /= _KILO
-    return f"{size:.1f} TB"
+    return f"{size:.1f} GB" if size < _KILO else f"{size / _KILO:.1f} TB"
 
 
 def blocked(mode: LockMode) -> str:
@@ -207,6 +207,9 @@ def locked_tables(effects: Effects, world: World) -> list[QualifiedName]:
     ]
 
 
-def unless(effects: Effects) -> str:
-    """Return what was assumed for want of a catalog, as the end of a message."""
-    return f" (assumed: {'; '.join(effects.assumed)})" if effects.assumed else ""
+def unless(condition: str, table: QualifiedName, effects: Effects, world: World) -> str:
+    """Return the end of a message that says when it is not so, for want of a catalog; empty where
+    the table is known."""
+    relation = effects.before.get(table) or world.find(table)
+    is_known = relation is not None and relation.complete
+    return "" if is_known else f", unless {condition}"

@@ -21,8 +21,9 @@ from alembic_safe.rules.reading import (
 
 _IN_TRANSACTION = "25001"
 _UNSAFE_ENUM_VALUE = "55P04"
-_OF_ROWS = "23"
-"""The class of errors that rows cause: NULLs, duplicates, what a check refuses."""
+_OF_ROWS = ("22", "23")
+"""Classes of errors that rows cause: values that do not fit, NULLs, duplicates, what a check
+refuses."""
 
 
 def concurrently_in_transaction(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
@@ -121,6 +122,9 @@ def transaction_left_open(
             ),
         )
 
+
+_USUAL_KEY = "id"
+"""What is taken for a key where the table is not known."""
 
 _ROW_WORK = frozenset({"update_stmt", "delete_stmt", "insert_stmt", "merge_stmt", "copy_stmt"})
 
@@ -232,6 +236,8 @@ def _is_bounded(condition: Any, table: Relation | None) -> bool:
         if has_limit(each):
             return True
     keys = table.indexes.values() if table is not None else ()
+    if (table is None or not table.complete) and _USUAL_KEY in chosen:
+        return True
     return any(
         index.is_unique and not index.is_partial and set(index.columns) <= chosen for index in keys
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from alembic_safe.phases import Phase
-from alembic_safe.postgres.deparsing import statement_sql
+from alembic_safe.postgres.deparsing import says, statement_sql
 from alembic_safe.postgres.effects import Effects
 from alembic_safe.postgres.effects.world import Relation
 from alembic_safe.postgres.expressions import index_body
@@ -48,7 +49,7 @@ def index_concurrently(effects: Effects, surroundings: Surroundings) -> Fix | No
         return None
     changed = copy_of(node)
     changed.concurrent = True
-    sql = statement_sql("index_stmt", changed)
+    sql = _with_concurrently(effects.sql, _BEFORE_INDEX, "index_stmt", changed)
     operations = ""
     if node.idxname:
         operations = _create_index(
@@ -102,6 +103,8 @@ def constraint_using_index(effects: Effects, surroundings: Surroundings) -> Fix 
     shown = written(table, world)
     index = _index_of(constraint, name, effects.node.relation)
     create = statement_sql("index_stmt", index)
+    without_method = create.replace(" USING btree ", " ", 1)
+    create = without_method if says(without_method, "index_stmt", index) else create
     using = {"UNIQUE": "UNIQUE", "PRIMARY": "PRIMARY KEY"}[kind]
     options = deferrable(constraint)
     add = (
@@ -155,6 +158,27 @@ def _index_of(constraint: Any, name: str, relation: Any) -> Any:
     return index
 
 
+_BEFORE_INDEX = re.compile(r"CREATE\s+(UNIQUE\s+)?INDEX\b", re.IGNORECASE)
+_BEFORE_REINDEXED = re.compile(r"REINDEX\s+(\([^)]*\)\s*)?(INDEX|TABLE|SCHEMA|DATABASE)\b", re.I)
+
+
+def _with_concurrently(sql: str, before: re.Pattern[str], node_name: str, changed: Any) -> str:
+    """Return a statement with CONCURRENTLY in its place, and otherwise as it was written.
+
+    Args:
+        sql: the statement.
+        before: what stands before the word.
+        node_name: the name of its node in the grammar.
+        changed: the tree that is wanted.
+    """
+    begin = before.match(sql)
+    if begin is not None:
+        written = f"{begin[0]} CONCURRENTLY{sql[begin.end() :]}"
+        if says(written, node_name, changed):
+            return written
+    return statement_sql(node_name, changed)
+
+
 def on_columns(table: Relation, columns: Sequence[str], surroundings: Surroundings) -> Fix | None:
     """An index on columns of a table, named as SQLAlchemy does where a column has `index=True`."""
     world = surroundings.world
@@ -203,7 +227,7 @@ def reindex_concurrently(effects: Effects, surroundings: Surroundings) -> Fix | 
     option = changed.params.add().def_elem
     option.defname = "concurrently"
     option.defaction = "DEFELEM_UNSPEC"
-    sql = statement_sql("reindex_stmt", changed)
+    sql = _with_concurrently(effects.sql, _BEFORE_REINDEXED, "reindex_stmt", changed)
     return fix(one_by_one(execute(sql)), [sql], surroundings)
 
 
