@@ -314,12 +314,13 @@ def test_what_an_index_is_made_of(database: Database, read: Read) -> None:
 def test_only_what_an_expression_uses_is_told_as_its_column(database: Database, read: Read) -> None:
     database.execute(
         "CREATE TABLE t (a int4range, b int, c int, "
-        "CONSTRAINT x EXCLUDE USING gist (a WITH &&, int4range(b, b) WITH &&) WHERE (c > 0))"
+        "CONSTRAINT x EXCLUDE USING gist (a WITH &&, int4range(b, b) WITH &&) "
+        "WHERE (c > 0 AND NOT isempty(a)))"
     )
     database.execute("CREATE INDEX p ON t (b, c) WHERE c > 0")
     indexes = relation(read(), "t").indexes
     assert indexes["x"].columns == ("a", None)
-    assert indexes["x"].expression_columns == {"b", "c"}
+    assert indexes["x"].expression_columns == {"a", "b", "c"}
     assert indexes["x"].constraint == "x"
     assert indexes["p"].expression_columns == {"c"}
 
@@ -673,9 +674,15 @@ def test_a_lock_that_comes_in_between_is_not_waited_for(
             if "pg_relation_size" in sql:
                 other.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
 
+        def notice(context: sa.engine.ExceptionContext) -> None:
+            refused.append(getattr(context.original_exception, "sqlstate", None))
+
+        refused: list[str | None] = []
         sa.event.listen(connection.engine, "before_cursor_execute", lock)
+        sa.event.listen(connection.engine, "handle_error", notice)
         world = read_world(connection)
     assert not relation(world, "t").complete
+    assert refused == ["55P03"]  # lock_not_available, and not the end of a statement_timeout
     assert connection.execute(sa.text("SELECT count(*) FROM t")).scalar_one() == 0
 
 
