@@ -151,8 +151,16 @@ def _drop_unknown(alter: AlterTable, name: str) -> None:
 
 
 def _lock_partner(tally: Tally, constraint: Constraint) -> None:
-    if constraint.type == "f" and constraint.referenced is not None:
+    if constraint.type != "f" or constraint.referenced is None:
+        return
+    if tally.world.version >= 15:
         tally.lock(constraint.referenced, LockMode.ACCESS_EXCLUSIVE, family=True)
+        return
+    # Of its partitions only those with rows have triggers, which are dropped.
+    tally.lock(constraint.referenced, LockMode.ACCESS_EXCLUSIVE)
+    for member in tally.world.family(constraint.referenced):
+        if not member.is_partitioned:
+            tally.lock(member, LockMode.ACCESS_EXCLUSIVE)
 
 
 def _without(table: Relation, constraint: Constraint) -> Relation:

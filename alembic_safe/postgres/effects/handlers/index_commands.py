@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from alembic_safe.postgres.effects.handlers.definitions import needs_version
+from alembic_safe.postgres.effects.handlers.indexes import with_parent
 from alembic_safe.postgres.effects.handlers.names import object_name, split_name
 from alembic_safe.postgres.effects.model import Change
 from alembic_safe.postgres.effects.tally import Handler, Tally
@@ -306,9 +307,9 @@ def _attach(
         tally.refuse(
             f'cannot attach index "{attached.name}" as a partition of index "{index.name}"', "22023"
         )
-    world.put(partition.with_index(replace(attached, parent=name)))
-    parts = [with_parent for child in table.children if (with_parent := _part(world, child, name))]
-    is_valid = len(parts) == len(table.children) and all(each.is_valid for each in parts)
+    world.put(with_parent(partition, attached, name))
+    parts = [each for child in table.children if (each := _part(world, child, name))]
+    is_valid = len(parts) == len(table.children) and all(own.is_valid for own in parts)
     world.put(world.relations[table.name].with_index(replace(index, is_valid=is_valid)))
 
 

@@ -22,6 +22,7 @@ from alembic_safe.postgres.effects.handlers.definitions import (
 from alembic_safe.postgres.effects.model import Change
 from alembic_safe.postgres.effects.tally import Handler, Tally
 from alembic_safe.postgres.effects.world import Constraint, Index, Relation
+from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
 
 
@@ -126,7 +127,7 @@ def give_partition_index(
     name = parent.name.sibling(index.name)
     for existing in partition.indexes.values():
         if existing.parent is None and _is_equivalent(existing, index, constraint, partition):
-            tally.world.put(partition.with_index(replace(existing, parent=name)))
+            tally.world.put(with_parent(partition, existing, name))
             return
     label = LABELS[constraint.type] if constraint is not None else "idx"
     chosen = index_name(tally.world, partition.name, (*index.columns, *index.included), label)
@@ -135,6 +136,13 @@ def give_partition_index(
         owner = replace(constraint, name=chosen, index=chosen, inherited=True)
     copy = replace(index, name=chosen, parent=name, constraint=owner.name if owner else None)
     add_index(tally, partition, copy, owner)
+
+
+def with_parent(table: Relation, index: Index, parent: QualifiedName) -> Relation:
+    """Return a partition whose index, with the constraint that owns it, is part of its parent's."""
+    table = table.with_index(replace(index, parent=parent))
+    owner = table.constraints.get(index.constraint or "")
+    return table.with_constraint(replace(owner, inherited=True)) if owner is not None else table
 
 
 def _put(tally: Tally, table: Relation, index: Index, constraint: Constraint | None) -> None:

@@ -133,14 +133,7 @@ def adopt(tally: Tally, parent: QualifiedName, name: QualifiedName, bound: Any) 
     above = world.relations[parent]
     _refuse_overlap(tally, above, name, bound)
     _check_default_partition(tally, above, bound)
-    partition = replace(
-        world.relations[name],
-        parents=(parent,),
-        is_partition=True,
-        is_default_partition=bound.is_default,
-        bound=bound_of(bound),
-    )
-    world.put(partition)
+    world.put(_as_partition(world.relations[name], above, bound))
     world.put(replace(above, children=(*above.children, name)))
     for index in above.indexes.values():
         owner = above.constraints.get(index.constraint or "")
@@ -148,6 +141,39 @@ def adopt(tally: Tally, parent: QualifiedName, name: QualifiedName, bound: Any) 
     for constraint in above.constraints.values():
         if constraint.type == "f" and constraint.referenced is not None:
             _hand_down_foreign_key(tally, constraint, name)
+
+
+def _as_partition(table: Relation, parent: Relation, bound: Any) -> Relation:
+    """Return a table as a partition: columns, checks and NOT NULLs count as inherited."""
+    columns = {
+        name: replace(column, inherited=True) if name in parent.columns else column
+        for name, column in table.columns.items()
+    }
+    constraints = {
+        name: replace(constraint, inherited=True)
+        if _is_inherited(constraint, parent)
+        else constraint
+        for name, constraint in table.constraints.items()
+    }
+    return replace(
+        table,
+        columns=columns,
+        constraints=constraints,
+        parents=(parent.name,),
+        is_partition=True,
+        is_default_partition=bound.is_default,
+        bound=bound_of(bound),
+    )
+
+
+def _is_inherited(constraint: Constraint, parent: Relation) -> bool:
+    if constraint.type == "c":
+        above = parent.constraints.get(constraint.name)
+        return above is not None and above.type == "c"
+    return constraint.type == "n" and any(
+        each.type == "n" and each.columns == constraint.columns
+        for each in parent.constraints.values()
+    )
 
 
 def default_partition(tally: Tally, parent: Relation) -> Relation | None:

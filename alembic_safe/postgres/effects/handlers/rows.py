@@ -12,6 +12,7 @@ from alembic_safe.postgres.effects.handlers.queries import (
     read_rows,
 )
 from alembic_safe.postgres.effects.handlers.tables import new_name
+from alembic_safe.postgres.effects.handlers.writes import note_rows
 from alembic_safe.postgres.effects.tally import Handler, Tally
 from alembic_safe.postgres.effects.world import Relation
 from alembic_safe.postgres.identifiers import QualifiedName
@@ -98,6 +99,7 @@ def copy(node: Any, tally: Tally) -> None:
     if node.is_from:
         tally.lock(relation, LockMode.ROW_EXCLUSIVE, family=relation.is_partitioned)
         run_query(node.where_clause, tally)
+        note_rows(relation, tally)
     else:
         read_rows(relation, tally, only=True)
 

@@ -173,12 +173,12 @@ class _Definition:
 
     def partition_key(self, spec: Any) -> None:
         """Read PARTITION BY."""
-        columns: list[str] = []
-        for item in spec.part_params:
-            element = item.partition_elem
-            columns += [element.name] if element.name else sorted(columns_used(element.expr))
-            self._has_key_expressions |= not element.name
-        self._key = tuple(columns)
+        elements = [item.partition_elem for item in spec.part_params]
+        plain = [element.name for element in elements if element.name]
+        others = frozenset().union(*(columns_used(each.expr) for each in elements if not each.name))
+        in_expressions = [name for name in self._columns if name in others and name not in plain]
+        self._key = (*plain, *in_expressions)
+        self._has_key_expressions = len(plain) < len(elements)
 
     def finish(self) -> None:
         """Put the table into the world, with columns and without constraints of its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from alembic_safe.postgres.effects.handlers.names import is_system
@@ -42,8 +43,16 @@ def write(statement: Any, tally: Tally) -> None:
     actions = _actions(kind, statement)
     if "INSERT" in actions:
         _lock_sequences(relation, actions["INSERT"], tally)
+        note_rows(relation, tally)
     for action, columns in actions.items():
         _lock_for_foreign_keys(relation, action, columns, tally)
+
+
+def note_rows(relation: Relation, tally: Tally) -> None:
+    """Remember that a table, or its partitions, may not be empty any more."""
+    for member in list(tally.world.family(relation.name)):
+        if member.size == 0 and not member.is_partitioned:
+            tally.world.put(replace(member, size=None))
 
 
 def _actions(kind: str, statement: Any) -> dict[str, frozenset[str] | None]:
