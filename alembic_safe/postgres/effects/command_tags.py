@@ -137,6 +137,8 @@ def command_tag(node_name: str, node: Any) -> str:
     if node_name in _OBJECT_FIELDS:
         verb, field = _OBJECT_FIELDS[node_name]
         tag = f"{verb} {_object(node, field)}"
+        if tag == "CREATE TABLE":
+            tag = "CREATE TABLE AS"  # CREATE TABLE has a node of its own
     else:
         tag = _TAGS.get(node_name) or _by_fields(node_name, node)
     return f"{tag} CONCURRENTLY" if _is_concurrent(node_name, node) else tag

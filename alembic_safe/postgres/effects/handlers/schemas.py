@@ -7,7 +7,7 @@ from typing import Any
 from alembic_safe.postgres.effects.handlers.views import forget_dependent
 from alembic_safe.postgres.effects.model import Change
 from alembic_safe.postgres.effects.tally import Handler, Tally
-from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.identifiers import QualifiedName, quote
 from alembic_safe.postgres.locks import LockMode
 
 _KINDS = {"S": "sequence", "v": "view", "m": "view"}
@@ -19,7 +19,7 @@ def create_schema(node: Any, tally: Tally) -> None:
         return
     path = tally.world.settings.get("search_path")
     schema = node.schemaname or node.authrole.rolename
-    tally.world.set("search_path", '"' + schema.replace('"', '""') + '"')
+    tally.world.set("search_path", f"{quote(schema)}, {path or 'public'}")
     for item in node.schema_elts:
         tally.absorb(tally.inside_node(item))
     tally.world.set("search_path", path)

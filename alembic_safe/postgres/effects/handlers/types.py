@@ -296,24 +296,34 @@ def drop_types(node: Any, tally: Tally) -> None:
             if node.missing_ok:
                 continue
             tally.refuse(f'type "{name.name}" does not exist', "42704")
-        born = found.born if found is not None else 0
-        for relation in list(world.relations.values()):
-            columns = [
-                column.name
-                for column in relation.columns.values()
-                if column.type is not None
-                and is_of_type(replace(column.type, is_array=False), name, world)
-            ]
-            if columns and not cascades:
-                message = f"cannot drop type {name.name} because other objects depend on it"
-                tally.refuse(message, "2BP01")
-            if columns:
-                _drop_columns(relation, columns, tally)
-        if cascades and not world.complete and not world.is_new(born):
+        is_new = found is not None and world.is_new(found.born)
+        # A domain takes the domains that are made of it along.
+        types = list(_over(name, world))
+        users = list(_columns_of(types, world))
+        if (users or len(types) > 1) and not cascades:
+            message = f"cannot drop type {name.name} because other objects depend on it"
+            tally.refuse(message, "2BP01")
+        for relation, columns in users:
+            _drop_columns(relation, columns, tally)
+        if cascades and not world.complete and not is_new:
             tally.unknown(f"which columns go away with the type {name} is not known")
-        if not world.is_new(born):
-            tally.change(Change.DROPPED, "type", name)
-        world.remove_type(name)
+        for each in types:
+            if not is_new:
+                tally.change(Change.DROPPED, "type", each)
+            world.remove_type(each)
+
+
+def _columns_of(types: list[QualifiedName], world: World) -> Iterator[tuple[Relation, list[str]]]:
+    """Yield the relations with columns of these types, or of arrays of them."""
+    for relation in list(world.relations.values()):
+        columns = [
+            column.name
+            for column in relation.columns.values()
+            if column.type is not None
+            and _uses([replace(column.type, is_array=False)], set(types), world)
+        ]
+        if columns:
+            yield relation, columns
 
 
 def _drop_columns(relation: Relation, columns: list[str], tally: Tally) -> None:
