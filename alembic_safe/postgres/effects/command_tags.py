@@ -184,7 +184,7 @@ def _by_fields(node_name: str, node: Any) -> str:
 
 _TRANSACTIONS = {
     "START": "START TRANSACTION",
-    "ROLLBACK_TO": "ROLLBACK TO SAVEPOINT",
+    "ROLLBACK_TO": "ROLLBACK",
     "PREPARE": "PREPARE TRANSACTION",
 }
 

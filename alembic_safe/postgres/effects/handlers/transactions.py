@@ -68,8 +68,7 @@ def end_transaction(world: World, *, keep: bool) -> None:
 def _savepoint(kind: str, name: str, tally: Tally) -> None:
     block = tally.world.transaction
     if block is None:
-        tally.refuse(f"{tally.command} can only be used in transaction blocks", "25P01")
-        return
+        tally.refuse(f"{_WORDS[kind]} can only be used in transaction blocks", "25P01")
     if kind == "SAVEPOINT":
         block.savepoints.append(Savepoint(name, len(tally.world.journal), dict(block.locks)))
         return
@@ -85,6 +84,13 @@ def _savepoint(kind: str, name: str, tally: Tally) -> None:
         del block.savepoints[place + 1 :]
     else:
         del block.savepoints[place:]
+
+
+_WORDS = {
+    "SAVEPOINT": "SAVEPOINT",
+    "RELEASE": "RELEASE SAVEPOINT",
+    "ROLLBACK_TO": "ROLLBACK TO SAVEPOINT",
+}
 
 
 HANDLERS: dict[str, Handler] = {"transaction_stmt": transaction}
