@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import pickle
 import re
 import uuid
 from typing import Any
@@ -18,7 +17,15 @@ from alembic_safe.postgres.effects.model import TransactionNeed
 from alembic_safe.postgres.effects.world import World
 from alembic_safe.postgres.locks import LockMode
 from alembic_safe.rehearsal.server import ScratchServer
-from oracle.measure import Room, locks_of, run_in_transaction, run_outside_transaction
+from oracle.measure import (
+    Beginning,
+    Room,
+    locks_of,
+    look,
+    run_in_transaction,
+    run_outside_transaction,
+)
+from oracle.predict import copied
 from oracle.statements import FIXTURE, Case
 from oracle.truth import Truth
 from oracle.undo import fingerprint, take_back
@@ -37,7 +44,8 @@ class Laboratory:
         self.version = server.version
         self._template = f"oracle_{os.getpid()}_{uuid.uuid4().hex[:8]}"
         self._numbers = itertools.count()
-        self._untouched = ""
+        self._fingerprint = ""
+        self._untouched = Beginning({}, {})
         self._room: Room | None = None
 
     def __enter__(self) -> Laboratory:
@@ -46,7 +54,9 @@ class Laboratory:
         self.server.execute(FIXTURE, database=self._template)
         self.server.execute("analyze", database=self._template)
         with self.server.connect(self._template) as session:
-            self._untouched = fingerprint(session)
+            self._fingerprint = fingerprint(session)
+            # Objects keep their oids in a copy.
+            self._untouched = look(session)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -70,43 +80,40 @@ class Laboratory:
 
     def room(self, case: Case) -> Room:
         """Return a database in which `case` is about to begin: that of the case before, as far as
-        what it committed can be undone."""
-        room, self._room = self._room, None
-        committed = Case("", "", case.before).statements
-        if room is not None and room.committed != committed and not self._tidied(room):
+        what it committed can be undone.
+
+        Raises:
+            psycopg.Error: the server does not take what was to be committed before.
+        """
+        before = Case("", "", case.before).statements
+        room = self._room
+        if room is not None and room.committed != before and not self._tidied(room):
             self._close(room)
             room = None
-        if room is None:
-            room = self._open()
-        if room.committed != committed:
-            room.committed = committed
-            try:
-                for statement in committed:
-                    room.session.execute(statement.encode())
-            except psycopg.Error:
-                self._close(room)
-                raise
-            room.look()
-        self._room = room
+        self._room = room = room or self._open()
+        if room.committed != before:
+            for statement in before:
+                room.session.execute(statement.encode())
+                room.committed.append(statement)
+            room.beginning = look(room.session)
         return room
 
     def _tidied(self, room: Room) -> bool:
         """Undo what was committed. Return whether the database is then as it was."""
-        if room.committed:
-            try:
-                take_back(room.session, room.committed)
-            except psycopg.Error:
-                return False
-            room.committed = []
-            if fingerprint(room.session) != self._untouched:
-                return False
-            room.look()
-        return True
+        try:
+            take_back(room.session, room.committed)
+        except psycopg.Error:
+            return False
+        room.committed = []
+        room.beginning = self._untouched
+        return fingerprint(room.session) == self._fingerprint
 
     def _open(self) -> Room:
         name = f"{self._template}_{next(self._numbers)}"
         self.server.execute(f"create database {name} template {self._template}")
-        return Room(name, self._connect(name))
+        # Otherwise it would depend on autovacuum whether a query reads the table.
+        self.server.execute(f"alter database {name} set enable_indexonlyscan = off")
+        return Room(name, self._connect(name), self._untouched)
 
     def _connect(self, name: str) -> psycopg.Connection[Any]:
         session = self.server.connect(name)
@@ -141,9 +148,10 @@ class Laboratory:
         truths: list[Truth] = []
         for statement in case.statements:
             truths.append(self._one_alone(room, statement, held))
+            # What fails outside a transaction may leave something.
+            room.committed.append(statement)
             if truths[-1].error is not None:
                 break
-            room.committed = [*room.committed, statement]
         room.session.execute("rollback")
         room.session.execute("discard all")
         return truths
@@ -166,12 +174,11 @@ class Laboratory:
     def world(self, case: Case) -> World:
         """Return the database in which a case is about to begin, as the engine reads it."""
         room = self.room(case)
-        if not room.world:
+        if room.beginning.world is None:
             engine = sa.create_engine(self.server.url(room.name), poolclass=sa.NullPool)
             with engine.connect() as connection:
-                room.world = pickle.dumps(read_world(connection))
-        world: World = pickle.loads(room.world)
-        return world
+                room.beginning.world = read_world(connection)
+        return copied(room.beginning.world)
 
 
 def _stronger(one: Truth, other: Truth) -> Truth:

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from alembic_safe.postgres.effects.model import TransactionNeed
+from alembic_safe.postgres.effects.world import World
 from alembic_safe.postgres.locks import LockMode
 from oracle.held import locks_while_running
 from oracle.truth import Truth
@@ -50,33 +51,51 @@ class _Relation:
 
 
 @dataclass
+class Beginning:
+    """How a database is when a case begins.
+
+    Args:
+        relations: by their oid.
+        rows: of each table and materialized view, by oid.
+        world: what the engine reads of it, once it was asked for.
+    """
+
+    relations: dict[int, _Relation]
+    rows: dict[int, int]
+    world: World | None = None
+
+
+def look(session: psycopg.Connection[Any]) -> Beginning:
+    """Return how a database is now."""
+    relations = _relations(session)
+    return Beginning(relations, _count_rows(session, relations.values()))
+
+
+@dataclass
 class Room:
     """A database in which a case is about to begin.
 
     Args:
         name: of the database.
         session: the connection that will run the case.
-        world: what the engine reads of it, pickled, once it was asked for.
+        beginning: how it is.
         committed: what was committed since it was copied.
-        rows: of each table and materialized view, by oid.
-        start: the relations at the beginning, by oid.
     """
 
     name: str
     session: psycopg.Connection[Any]
-    world: bytes = b""
+    beginning: Beginning
     committed: list[str] = field(default_factory=list)
-    rows: dict[int, int] = field(default_factory=dict)
-    start: dict[int, _Relation] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.look()
+    @property
+    def start(self) -> dict[int, _Relation]:
+        """The relations at the beginning of the case."""
+        return self.beginning.relations
 
-    def look(self) -> None:
-        """Note how it is at the beginning of a case."""
-        self.world = b""
-        self.start = _relations(self.session)
-        self.rows = _count_rows(self.session, self.start.values())
+    @property
+    def rows(self) -> dict[int, int]:
+        """Their rows at the beginning of the case."""
+        return self.beginning.rows
 
 
 def run_in_transaction(room: Room, statements: list[str]) -> list[Truth]:
@@ -103,7 +122,8 @@ def run_outside_transaction(
     """Run a statement that a transaction block cannot contain, while other sessions hold its tables
     in the mode `held`."""
     before = _relations(room.session)
-    families = _families(room.session, [r for r in before.values() if _names(statement, r)])
+    named = [r for r in before.values() if _names(statement, r) or _names_schema(statement, r)]
+    families = _families(room.session, named)
     need = TransactionNeed.FORBIDDEN
     try:
         seen = locks_while_running(room.session, statement, connect, families, held)
@@ -171,6 +191,11 @@ def _without_indexes(room: Room, modes: dict[int, LockMode]) -> dict[str, LockMo
 def _names(statement: str, relation: _Relation) -> bool:
     name = relation.name.rpartition(".")[2]
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", statement) is not None
+
+
+def _names_schema(statement: str, relation: _Relation) -> bool:
+    schema, dot, _name = relation.name.rpartition(".")
+    return bool(dot) and re.search(rf"\bschema {re.escape(schema)}\b", statement) is not None
 
 
 def _scanned(room: Room, before: dict[int, _Relation], after: dict[int, _Relation]) -> set[str]:

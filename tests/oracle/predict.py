@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 
 from alembic_safe.postgres.effects.analysis import begin, effects_of, end
@@ -34,18 +34,23 @@ _READ_AS_THE_PLANNER_LIKES = frozenset(
 
 def world_of_history(case: Case, version: int) -> World:
     """Return the world as it is known from all statements since the empty database."""
-    world: World = pickle.loads(_fixture(version))
+    world = copied(_fixture(version))
     effects_of(case.before, world)
     world.settle()
     return world
 
 
 @cache
-def _fixture(version: int) -> bytes:
+def _fixture(version: int) -> World:
     world = World(complete=True, version=version)
     effects_of(FIXTURE, world)
     world.settle()
-    return pickle.dumps(world)
+    return world
+
+
+def copied(world: World) -> World:
+    """Return a copy that can be changed: what a world holds are values."""
+    return replace(world, **{each.name: copy(getattr(world, each.name)) for each in fields(world)})
 
 
 def world_of_file(case: Case, version: int) -> World:
@@ -107,16 +112,14 @@ def _total(effects: Effects, truth: Truth) -> _Total:
     def names(relations: Iterable[QualifiedName]) -> set[str]:
         return {_original(relation, truth) for relation in relations}
 
+    total.locks = dict(effects.locks)
+    total.rewrites = names(effects.rewrites)
+    total.builds.update(_original(work.table, truth) for work in effects.index_builds)
+    total.rebuilds = {(_original(w.table, truth), w.name) for w in effects.index_rebuilds}
     for each in _with_children(effects):
-        for name, mode in each.locks.items():
-            total.locks[name] = max(mode, total.locks.get(name, LockMode.NONE))
-        total.rewrites |= names(each.rewrites)
-        if each.node_name in _READ_AS_THE_PLANNER_LIKES:
-            total.possible_scans |= names(each.scans)
-        else:
-            total.scans |= names(each.scans)
-        total.builds.update(_original(work.table, truth) for work in each.index_builds)
-        total.rebuilds |= {(_original(w.table, truth), w.name) for w in each.index_rebuilds}
+        if not each.children:
+            planned = each.node_name in _READ_AS_THE_PLANNER_LIKES
+            (total.possible_scans if planned else total.scans).update(names(each.scans))
     return total
 
 
@@ -251,32 +254,9 @@ def _is_of_rows(truth: Truth) -> bool:
 
 def optimism(prediction: Prediction, truths: list[Truth]) -> Iterator[str]:
     """Yield where the engine, which knows the whole history, says less than the server did."""
-    yield from _hazards_let_through(prediction, [truth for truth in truths if truth.is_hazard])
-    yield from _locks_left_out(prediction, truths)
-
-
-def optimism_of_file(prediction: Prediction, truths: list[Truth]) -> Iterator[str]:
-    """Yield where the engine, which knows nothing but a file, says less than the server did and the
-    file tells.
-
-    That a name is not there, or there already, no file can tell.
-    """
-    told = [truth for truth in truths if truth.error is None or truth.error[0] in _TOLD_BY_A_TEXT]
-    yield from _hazards_let_through(prediction, [truth for truth in told if truth.is_hazard])
-    yield from _locks_left_out(prediction, truths)
-
-
-_TOLD_BY_A_TEXT = frozenset({"25001", "42601", "55P04"})
-"""No transaction block allowed; no such syntax in this version; a value of an enum used in the
-transaction that added it."""
-
-
-def _hazards_let_through(prediction: Prediction, hazards: list[Truth]) -> Iterator[str]:
+    hazards = [truth for truth in truths if truth.is_hazard]
     if hazards and not prediction.is_hazard:
         yield f"a hazard that the engine lets through: {describe(hazards[0])}"
-
-
-def _locks_left_out(prediction: Prediction, truths: list[Truth]) -> Iterator[str]:
     after = locks_after(prediction, truths)
     for number, truth in enumerate(truths[: len(after)]):
         effects = prediction.effects[number]
@@ -291,11 +271,34 @@ def _locks_left_out(prediction: Prediction, truths: list[Truth]) -> Iterator[str
         where = f"statement {number + 1}: " if len(truths) > 1 else ""
         if missed:
             yield where + _unequal("locks held after it", _said(missed), _said(after[number]))
-        # Whether a table that is not known is partitioned, and REINDEX may then stand nowhere in a
-        # transaction, nobody can know.
-        if truth.need is not effects.transaction and not effects.assumed:
+        if truth.need is not effects.transaction and not effects.is_hazard:
             need = effects.transaction.value
             yield where + _unequal("in a transaction block", truth.need.value, need)
+
+
+def optimism_of_file(prediction: Prediction, truths: list[Truth]) -> Iterator[str]:
+    """Yield where the engine, which knows nothing but a file, says less than the server did and the
+    file tells.
+
+    No file tells that a name is there already or is not there, or in which schema of the search
+    path it is.
+    """
+    told = [truth for truth in truths if truth.error is None or _is_told_by_a_text(truth.error)]
+    in_other_schema = [_with_the_schema_that_was_said(truth, prediction) for truth in told]
+    yield from optimism(prediction, in_other_schema)
+
+
+def _is_told_by_a_text(error: tuple[str, str]) -> bool:
+    sqlstate, message = error
+    return sqlstate in ("25001", "55P04") or message.startswith("syntax error")
+
+
+def _with_the_schema_that_was_said(truth: Truth, prediction: Prediction) -> Truth:
+    locked = {name for effects in prediction.effects for name in effects.locks}
+    said = {name.name: _short(name) for name in locked}
+    exact = set(map(_short, locked))
+    locks = {n if n in exact else said.get(n, n): mode for n, mode in truth.locks.items()}
+    return replace(truth, locks=locks)
 
 
 def describe(truth: Truth) -> str:

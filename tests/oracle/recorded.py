@@ -2,9 +2,10 @@
 
 In the folder `tests`
 
-    python -m oracle.recorded 13 14 15 16 17 18
+    python -m oracle.recorded 13 14 15 16 17 18 [CASE...]
 
-measures again on the servers of those versions that are here, and leaves the others as they are.
+measures again on the servers of those versions, and leaves the others as they are. With names of
+cases, those alone.
 """
 
 from __future__ import annotations
@@ -114,17 +115,22 @@ def _truth(data: dict[str, Any]) -> Truth:
     )
 
 
-def main(versions: list[int]) -> None:
-    """Measure every case on servers of these versions and record the answers."""
+def main(versions: list[int], only: list[str]) -> None:
+    """Measure cases, or all, on servers of these versions and record the answers."""
     answers = {case: dict(by_version) for case, by_version in measured().items()}
     binaries = installed_binaries()
     for version in versions:
         fast = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
         with ScratchServer(binaries[version], fast) as server, Laboratory(server) as laboratory:
             for case in cases():
-                answers.setdefault(case.id, {})[version] = answer_of(laboratory, case)
+                if not only or case.id in only:
+                    answers.setdefault(case.id, {})[version] = answer_of(laboratory, case)
         record(answers)
 
 
 if __name__ == "__main__":
-    main([int(argument) for argument in sys.argv[1:]])
+    arguments = sys.argv[1:]
+    main(
+        [int(each) for each in arguments if each.isdigit()],
+        [a for a in arguments if a[0].isalpha()],
+    )
