@@ -11,6 +11,7 @@ from alembic_safe.postgres.effects.model import Change
 from alembic_safe.postgres.effects.tally import Handler, Tally
 from alembic_safe.postgres.effects.world import Function
 from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.locks import LockMode
 
 _VOLATILITY = {"immutable": "i", "stable": "s", "volatile": "v"}
 
@@ -143,8 +144,6 @@ def no_lock(node: Any, tally: Tally) -> None:
 
 def depends(node: Any, tally: Tally) -> None:
     """`ALTER ... DEPENDS ON EXTENSION`: ACCESS EXCLUSIVE at most on the relation of the object."""
-    from alembic_safe.postgres.locks import LockMode
-
     if node.relation.relname:
         tally.lock(tally.existing(node.relation), LockMode.ACCESS_EXCLUSIVE)
 

@@ -127,7 +127,7 @@ def _lock_rows(select: Any, scope: Scope, tally: Tally) -> None:
         for relation in _sources(select, names, scope, tally):
             tally.lock(relation, LockMode.ROW_SHARE, family=True)
             if relation.kind == "?":
-                tally.assume(f"{relation.name} is a table, and no view of others")
+                tally.assume(f"whether {relation.name} is a view of tables is not known")
             for base in tables_behind(relation, tally):
                 tally.lock(base, LockMode.ROW_SHARE, family=True)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from alembic_safe.postgres.effects.handlers.access import lock_named
+from alembic_safe.postgres.effects.handlers.names import object_name
 from alembic_safe.postgres.effects.handlers.views import forget_dependent
 from alembic_safe.postgres.effects.model import Change
 from alembic_safe.postgres.effects.tally import Handler, Tally
@@ -74,9 +76,6 @@ def alter_extension(node: Any, tally: Tally) -> None:
 def alter_extension_contents(node: Any, tally: Tally) -> None:
     """`ALTER EXTENSION ... ADD`, `DROP`: SHARE UPDATE EXCLUSIVE on a relation."""
     from postgast import pg_query_pb2 as grammar
-
-    from alembic_safe.postgres.effects.handlers.access import lock_named
-    from alembic_safe.postgres.effects.handlers.names import object_name
 
     if grammar.ObjectType.Name(node.objtype).removeprefix("OBJECT_") in _RELATIONS:
         parts = object_name(node.object)

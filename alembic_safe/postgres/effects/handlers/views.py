@@ -35,7 +35,7 @@ def create_view(node: Any, tally: Tally) -> None:
     name = _new_name(node.view, tally)
     old = tally.world.find(name)
     if old is None and node.replace and not tally.world.is_gone(name):
-        tally.assume(f"there may be a view {name} already")
+        tally.assume(f"{name} may be there already")
         tally.lock(name, LockMode.ACCESS_EXCLUSIVE)
     if old is not None:
         if not node.replace:

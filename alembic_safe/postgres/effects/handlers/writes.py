@@ -39,7 +39,7 @@ def write(statement: Any, tally: Tally) -> None:
     tally.lock(relation, LockMode.ROW_EXCLUSIVE, family=reaches_children)
     _lock_table_of_view(relation, tally)
     if not relation.complete and not tally.is_new(relation.name):
-        tally.assume(f"what {relation.name} references or is referenced by, or reads as a view")
+        tally.assume(f"what foreign keys connect {relation.name} with is not known")
     actions = _actions(kind, statement)
     if "INSERT" in actions:
         _lock_sequences(relation, actions["INSERT"], tally)
