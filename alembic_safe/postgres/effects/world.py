@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from alembic_safe.postgres.identifiers import QualifiedName
@@ -185,15 +186,21 @@ class Relation:
 
     def with_column(self, column: Column) -> Relation:
         """Return the relation with a column added or changed."""
-        return replace(self, columns={**self.columns, column.name: column})
+        return self._with(columns={**self.columns, column.name: column})
 
     def with_index(self, index: Index) -> Relation:
         """Return the relation with an index added or changed."""
-        return replace(self, indexes={**self.indexes, index.name: index})
+        return self._with(indexes={**self.indexes, index.name: index})
 
     def with_constraint(self, constraint: Constraint) -> Relation:
         """Return the relation with a constraint added or changed."""
-        return replace(self, constraints={**self.constraints, constraint.name: constraint})
+        return self._with(constraints={**self.constraints, constraint.name: constraint})
+
+    def _with(self, **changed: Any) -> Relation:
+        # `replace` passes all thirty fields to __init__, which takes several times as long.
+        relation = object.__new__(Relation)
+        relation.__dict__.update(self.__dict__, **changed)
+        return relation
 
 
 @dataclass(frozen=True)
@@ -287,6 +294,13 @@ class Transaction:
     local_settings: dict[str, str | None] = field(default_factory=dict)
 
 
+@lru_cache(maxsize=32)
+def _schemas_in(search_path: str) -> tuple[str, ...]:
+    parts = re.findall(r'"(?:[^"]|"")*"|[^",\s]+', search_path)
+    schemas = (p[1:-1].replace('""', '"') if p.startswith('"') else p.lower() for p in parts)
+    return tuple(schema for schema in schemas if schema and schema != "$user") or ("public",)
+
+
 @dataclass
 class World:
     """The database as far as it is known.
@@ -328,10 +342,7 @@ class World:
     @property
     def search_path(self) -> tuple[str, ...]:
         """The schemas in which a name without a schema is looked for."""
-        setting = self.settings.get("search_path", "public")
-        parts = re.findall(r'"(?:[^"]|"")*"|[^",\s]+', setting)
-        schemas = (p[1:-1].replace('""', '"') if p.startswith('"') else p.lower() for p in parts)
-        return tuple(schema for schema in schemas if schema and schema != "$user") or ("public",)
+        return _schemas_in(self.settings.get("search_path", "public"))
 
     def qualified(self, name: str, schema: str | None = None) -> QualifiedName:
         """Return the name with the schema in which the relation or index is, or would be made."""

@@ -34,37 +34,30 @@ def column_of(definition: Any, table: QualifiedName, tally: Tally) -> Column:
     serial = SERIALS.get(type_.name) if type_ is not None and type_.schema is None else None
     if type_ is not None and serial is not None:
         type_ = replace(type_, name=serial)
-    column = Column(
-        definition.colname,
-        type=type_,
-        collation=_collation(definition),
-        born=tally.world.batch,
-    )
+    found: dict[str, Any] = {"type": type_, "collation": _collation(definition)}
     if definition.HasField("raw_default"):
-        column = replace(column, default=text_of(definition.raw_default))
+        found["default"] = text_of(definition.raw_default)
     if serial is not None:
-        sequence = make_sequence(table, column.name, tally)
+        sequence = make_sequence(table, definition.colname, tally)
         name = literal(".".join(map(readable, (sequence.schema or "public", sequence.name))))
         default = f"nextval({name}::regclass)"
-        column = replace(column, not_null=True, sequence=sequence, default=default)
+        found |= {"not_null": True, "sequence": sequence, "default": default}
     for item in definition.constraints:
         node = item.constraint
-        kind = grammar.ConstrType.Name(node.contype).removeprefix("CONSTR_")
-        if kind in ("NOTNULL", "PRIMARY"):
-            column = replace(column, not_null=True)
-        elif kind == "DEFAULT":
-            has_none = is_null(node.raw_expr)
-            column = replace(column, default=None if has_none else text_of(node.raw_expr))
-        elif kind == "IDENTITY":
-            sequence = make_sequence(table, column.name, tally)
-            identity = node.generated_when
-            column = replace(column, not_null=True, sequence=sequence, identity=identity)
-        elif kind == "GENERATED":
+        kind = node.contype
+        if kind in (grammar.CONSTR_NOTNULL, grammar.CONSTR_PRIMARY):
+            found["not_null"] = True
+        elif kind == grammar.CONSTR_DEFAULT:
+            found["default"] = None if is_null(node.raw_expr) else text_of(node.raw_expr)
+        elif kind == grammar.CONSTR_IDENTITY:
+            sequence = make_sequence(table, definition.colname, tally)
+            found |= {"not_null": True, "sequence": sequence, "identity": node.generated_when}
+        elif kind == grammar.CONSTR_GENERATED:
             if node.generated_kind != "s":
                 needs_version(tally, 18, "VIRTUAL")
-            generated = node.generated_kind or "v"
-            column = replace(column, generated=generated, default=text_of(node.raw_expr))
-    return column
+            found["generated"] = node.generated_kind or "v"
+            found["default"] = text_of(node.raw_expr)
+    return Column(definition.colname, born=tally.world.batch, **found)
 
 
 def constraints_of(definition: Any) -> list[Any]:

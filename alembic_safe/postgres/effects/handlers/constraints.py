@@ -155,12 +155,12 @@ def _inherit(
     tally, table = alter.tally, alter.table
     if alter.only and table.children and not no_inherit:
         tally.refuse("constraint must be added to child tables too", "42P16")
-    members = [table] if no_inherit else list(alter.members())
+    members = [table, *(m for m in alter.members() if not no_inherit and m.name != table.name)]
     for member in members:
         if constraint.name in member.constraints:
             continue
-        inherited = member.name != table.name
-        tally.world.put(member.with_constraint(replace(constraint, inherited=inherited)))
+        own = constraint if member is table else replace(constraint, inherited=True)
+        tally.world.put(member.with_constraint(own))
         is_read = scan and constraint.is_validated and not member.is_partitioned
         if is_read or (scan and constraint.is_validated and not member.complete):
             tally.scan(member)
@@ -192,7 +192,7 @@ def _key(alter: AlterTable, node: Any, column: str | None, is_null: bool) -> Non
     if table.name.sibling(name) in tally.world.index_tables:
         tally.refuse(f'relation "{name}" already exists', "42P07")
     batch = tally.world.batch
-    constraint = replace(constraint_of(node, name, tuple(named), batch), index=name)
+    constraint = constraint_of(node, name, tuple(named), batch, name)
     index = key_index_of(node, name, columns, batch)
     need_partition_key(tally, table, columns, _KEYS[type_])
     indexes.add_index(tally, table, index, constraint, only=alter.only)
@@ -288,7 +288,7 @@ def _key_using_index(alter: AlterTable, node: Any) -> None:
         _make_not_null(alter, columns)
     renamed = replace(index, name=name, constraint=name, is_primary=type_ == "p")
     batch = tally.world.batch
-    constraint = replace(constraint_of(node, name, columns, batch), index=name)
+    constraint = constraint_of(node, name, columns, batch, name)
     without = tally.world.remove_index(alter.table, index.name)
     tally.world.put(without.with_index(renamed).with_constraint(constraint))
     _note_added(tally, table, constraint, _KEYS[type_] if tightens else "")
@@ -298,7 +298,7 @@ def _key_using_unknown_index(alter: AlterTable, node: Any, name: str) -> None:
     tally, table = alter.tally, alter.table
     if table.complete:
         tally.refuse(f'index "{node.indexname}" does not exist', "42704")
-    constraint = replace(constraint_of(node, name, (), tally.world.batch), index=name)
+    constraint = constraint_of(node, name, (), tally.world.batch, name)
     if constraint.type == "p":
         tally.assume(f"the columns of {node.indexname} may be NULL")
         tally.scan(table)
@@ -342,8 +342,8 @@ def _foreign_key(alter: AlterTable, node: Any, column: str | None, is_null: bool
         if any(member.size != 0 for member in members if not member.is_partitioned):
             tally.scan(partner)
     for member in list(alter.members()) if table.is_partitioned else [table]:
-        inherited = member.name != table.name
-        world.put(member.with_constraint(replace(constraint, inherited=inherited)))
+        own = constraint if member.name == table.name else replace(constraint, inherited=True)
+        world.put(member.with_constraint(own))
     _note_added(tally, table, constraint, "FOREIGN KEY")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from alembic_safe.postgres.effects.handlers.names import strings
@@ -29,9 +30,14 @@ LABELS = {"p": "pkey", "u": "key", "x": "excl", "f": "fkey", "c": "check", "n": 
 def constraint_type(node: Any) -> str:
     """Return the type of a `Constraint` node as `pg_constraint.contype` has it; empty for what is
     no constraint there: DEFAULT, IDENTITY, DEFERRABLE, ..."""
+    return _types().get(node.contype, "")
+
+
+@cache
+def _types() -> dict[int, str]:
     from postgast import pg_query_pb2 as grammar
 
-    return TYPES.get(grammar.ConstrType.Name(node.contype), "")
+    return {grammar.ConstrType.Value(name): type_ for name, type_ in TYPES.items()}
 
 
 def columns_used(expression: Any) -> frozenset[str]:
@@ -49,6 +55,9 @@ def text_of(expression: Any) -> str:
     from google.protobuf.message import DecodeError
     from postgast import pg_query_pb2 as grammar
 
+    # Most defaults are plain numbers, and the way through the parser takes its time.
+    if expression.HasField("a_const") and expression.a_const.HasField("ival"):
+        return str(expression.a_const.ival.ival)
     tree = grammar.ParseResult()
     select = tree.stmts.add().stmt.select_stmt
     select.limit_option = grammar.LIMIT_OPTION_DEFAULT
@@ -60,7 +69,9 @@ def text_of(expression: Any) -> str:
         return ""
 
 
-def constraint_of(node: Any, name: str, columns: tuple[str, ...], born: int) -> Constraint:
+def constraint_of(
+    node: Any, name: str, columns: tuple[str, ...], born: int, index: str | None = None
+) -> Constraint:
     """Return the constraint that a `Constraint` node describes.
 
     Args:
@@ -68,6 +79,7 @@ def constraint_of(node: Any, name: str, columns: tuple[str, ...], born: int) -> 
         name: its name, chosen where it was given none.
         columns: of a column's constraint that column; of a check what its expression uses.
         born: the batch in which it is made.
+        index: the one that it owns.
     """
     type_ = constraint_type(node)
     proves: frozenset[str] = frozenset()
@@ -86,6 +98,7 @@ def constraint_of(node: Any, name: str, columns: tuple[str, ...], born: int) -> 
         is_deferrable=node.deferrable,
         referenced_columns=tuple(strings(node.pk_attrs)),
         expression=text_of(node.raw_expr) if type_ == "c" else "",
+        index=index,
         born=born,
     )
 

@@ -110,7 +110,8 @@ def _refuse_where_needed(tally: Tally, table: Relation, index: Index, *, cascade
         tally.refuse(
             f"cannot drop index {name} because index {index.parent.name} requires it", "2BP01"
         )
-    for other, constraint in list(tally.world.referencing(table.name)):
+    references = list(tally.world.referencing(table.name)) if index.is_unique else []
+    for other, constraint in references:
         if constraint.index == name:
             if not cascade:
                 tally.refuse(
