@@ -9,6 +9,9 @@ import os
 import re
 import shlex
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from conftest import Database
@@ -71,8 +74,7 @@ class DocumentedShop:
 
     def run(self, command: Command, where: str) -> None:
         """Run a command. It has to fail if its output has a line `FAILED:` or an error that lint
-        found, to succeed otherwise,
-        and to print the lines that the page shows, in their order."""
+        found, to succeed otherwise, and to print the lines that the page shows, in their order."""
         variables, arguments = _parsed(self._here(command.text))
         status, printed = run_command(arguments, self.folder, {**_inherited(), **variables})
         fails = any(line.startswith("FAILED:") or ": error [" in line for line in command.output)
@@ -81,7 +83,7 @@ class DocumentedShop:
         # A line is wrapped on the page, and Alembic wraps some to the width of the terminal.
         lines = [" ".join(line.split()) for line in printed.splitlines()]
         for wanted in (" ".join(line.split()) for line in command.output):
-            while lines and not self._same(wanted, lines[0]):
+            while lines and not self._begins(lines, wanted):
                 del lines[0]
             assert lines, f"not printed, or not in this order: {wanted!r}. {told}"
             del lines[0]
@@ -103,7 +105,9 @@ class DocumentedShop:
     def _python(self, block: Block) -> None:
         name = block.file
         if name is None:
-            exec(compile(self._here(block.text), block.where, "exec"), {"__name__": "documented"})
+            with _as_a_program_in(self.folder):
+                code = compile(self._here(block.text), block.where, "exec")
+                exec(code, {"__name__": "documented"})
         elif _IDENTIFIER.search(name) and "down_revision" not in block.body:
             self._compare(block, name)
         else:
@@ -137,7 +141,7 @@ class DocumentedShop:
 
     def _toml(self, block: Block) -> None:
         path = self.folder / (block.file or "checked.toml")
-        path.write_text(block.body)
+        path.write_text(self._here(block.body))
         settings = load_settings(keywords={}, x_arguments={}, project_file=path, environment={})
         sets_nothing = settings == Settings() and load_lint_settings(path) == LintSettings()
         assert not sets_nothing, f"{block.where}: it sets nothing"
@@ -156,6 +160,10 @@ class DocumentedShop:
         text = _DOCUMENTED_URL.sub(lambda found: self.database.url(found[1]), text)
         return _IDENTIFIER.sub(lambda found: self.identifiers.get(found[0], found[0]), text)
 
+    def _begins(self, lines: list[str], wanted: str) -> bool:
+        """Return whether lines begin with a text, which may be several of them."""
+        return any(self._same(wanted, " ".join(lines[:count])) for count in range(1, 9))
+
     def _same(self, shown: str, real: str) -> bool:
         """Return whether two texts are the same but for revision identifiers and measured times;
         an identifier of the page stands for the same revision throughout."""
@@ -166,6 +174,22 @@ class DocumentedShop:
             return False
         self.identifiers.update(pairs)
         return True
+
+
+@contextmanager
+def _as_a_program_in(folder: Path) -> Iterator[None]:
+    """Run in a folder, with its modules, and leave nothing of them behind."""
+    before, path, modules = Path.cwd(), list(sys.path), set(sys.modules)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        sys.path[:] = path
+        for name in set(sys.modules) - modules:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file is not None and Path(file).is_relative_to(folder):
+                del sys.modules[name]
 
 
 def merged(before: str, source: str) -> str:

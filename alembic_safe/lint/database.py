@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from alembic_safe.errors import CannotConnect, OtherDatabase
 from alembic_safe.lines import Line, LineName, contract_scripts, contract_table, has_contracts
+from alembic_safe.lint.recording import quiet_migrations
 from alembic_safe.postgres.effects import World
 from alembic_safe.postgres.effects.from_catalog import read_world
 from alembic_safe.postgres.identifiers import QualifiedName
@@ -63,7 +64,7 @@ def read_own_database(config: Config, history: ScriptDirectory) -> Database:
         configure(connection=connection, **options)
 
     environment.configure = configure_online  # type: ignore[method-assign, assignment]
-    with environment, contextlib.redirect_stdout(sys.stderr):
+    with environment, quiet_migrations(), contextlib.redirect_stdout(sys.stderr):
         history.run_env()
     if len(found) != 1:
         raise OtherDatabase(f"{len(found)} databases in one environment")

@@ -96,15 +96,15 @@ class RevisionJudge:
             else:
                 # What the revision itself has made goes again; nobody who is there needs it.
                 world.released = births[step.revision] - 1
-            source = self.sources.revision(Path(step.path))
             if step.revision in self.named and (step.is_upgrade or self.judges_downgrades):
                 surroundings = Surroundings(
                     world, step.phase, step.is_upgrade, recording.has_runner
                 )
+                source = self.sources.revision(Path(step.path))
                 judge = Judge(surroundings, rules=self.rules)
                 _StepJudge(step, source, judge, self.weights, judged).judge_all()
             else:
-                _learn(step, source, world, judged)
+                _learn(step, RevisionSource(Path(step.path)), world, judged)
         return judged
 
 

@@ -148,7 +148,7 @@ def record(
     environment.configure = functools.partial(  # type: ignore[method-assign]
         _configure_offline, environment.configure, recorder
     )
-    with environment, _quiet_migrations(), contextlib.redirect_stdout(sys.stderr):
+    with environment, quiet_migrations(), contextlib.redirect_stdout(sys.stderr):
         try:
             history.run_env()
         except CommandError:
@@ -301,7 +301,7 @@ def _reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet_migrations() -> Iterator[None]:
+def quiet_migrations() -> Iterator[None]:
     """Keep Alembic from telling about each revision that it is running."""
 
     def is_not_information(record: logging.LogRecord) -> bool:
