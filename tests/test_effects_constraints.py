@@ -55,6 +55,8 @@ CHANGED = {
     "of partitioned tables": PARTITIONED
     + """
         create table users (id int primary key);
+        create unique index t1_no_constraint on t1 (n, id);
+        alter table t2a add unique (n, id);
         alter table t add constraint k check (n > 0), add primary key (id), add unique (n, id),
             add foreign key (n) references users;
         alter table t add constraint l check (n < 9) not valid;

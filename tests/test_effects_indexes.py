@@ -36,6 +36,8 @@ CHANGED = {
     "of a partitioned table": PARTITIONED
     + """
         create index t2a_own on t2a (n);
+        create index t1_not_unique on t1 (id);
+        create index t1_of_some on t1 (n) where n > 0;
         create index on t (n);
         create unique index of_id on t (id)""",
     "dropped of a partitioned table": PARTITIONED + "create index i on t (n); drop index i",

@@ -194,6 +194,15 @@ def test_a_parent_that_is_inherited_from_is_locked_weakly() -> None:
     assert locks(effects) == {"t": "SHARE UPDATE EXCLUSIVE"}
 
 
+def test_a_temporary_table_is_nobody_elses() -> None:
+    world = known("create temp table t (a int); create table t (a int)")
+    effects = only_effects("alter table t add check (a > 0)", world)
+    assert (effects.locks, effects.scans) == ({}, ())
+    assert locks(only_effects("lock table public.t", _in_transaction(world))) == {
+        "t": "ACCESS EXCLUSIVE"
+    }
+
+
 # IF NOT EXISTS
 
 
@@ -287,6 +296,11 @@ def test_truncate_of_a_referenced_table_is_refused() -> None:
     (error,) = only_effects("truncate users", known(SHOP)).errors
     assert error.sqlstate == "0A000"
     assert not only_effects("truncate users, orders, lines", known(SHOP)).errors
+
+
+def _in_transaction(world: World) -> World:
+    begin(world)
+    return world
 
 
 def test_lock_table_needs_a_transaction_and_says_its_mode() -> None:

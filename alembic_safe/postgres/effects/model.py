@@ -120,7 +120,10 @@ class Effects:
         node: the parse tree, `postgast`'s protobuf message for this kind of statement; None where
             the text could not be parsed.
         node_name: the name of that message in the grammar, as `alter_table_stmt`.
-        details: facts for rules that are about one command only, by name.
+        details: facts for rules that are about one command only, by name; the handlers' modules
+            tell which. `unnamed_locks` is the strongest mode on existing tables that have no name
+            here: the table of an index that is not known, the other table of a constraint that may
+            be a foreign key.
         children: effects of the statements inside of it: the body of a DO block.
         before: relations that the statement changes, as they were.
     """

@@ -105,9 +105,12 @@ class Tally:
         return unknown
 
     def is_new(self, name: QualifiedName) -> bool:
-        """Return whether this batch created the relation, so that nobody else can be using it."""
+        """Return whether nobody else can be using a relation: this batch created it, or it is
+        temporary."""
         relation = self.world.find(self.world.index_tables.get(name, name))
-        return relation is not None and self.world.is_new(relation.born)
+        if relation is None:
+            return False
+        return relation.persistence == "t" or self.world.is_new(relation.born)
 
     # What it does
 
