@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from conftest import Database
+from environments import use_driver
+from forked_commands import run_command
 from project import REPOSITORY, Project
 from rename_story import V1, V2
 
@@ -79,22 +81,12 @@ class Suite:
 
     def run(self, *arguments: str) -> tuple[dict[str, str], str]:
         """Run pytest; return the outcome of each test, and all that was told."""
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *arguments],
-            cwd=self.folder,
-            env=self.project._environment(None),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
+        _, told = run_command(
+            ["pytest", "-v", *arguments], self.folder, self.project._environment(None)
         )
-        outcomes = re.findall(r"::(\w+)(?:\[\S+\])? (PASSED|FAILED|SKIPPED|ERROR)", done.stdout)
-        if not outcomes:
-            outcomes = [
-                (name, outcome)
-                for outcome, name in re.findall(r"(PASSED|FAILED|SKIPPED) \S+::(\w+)", done.stdout)
-            ]
-        return dict(outcomes), done.stdout + done.stderr
+        outcomes = re.findall(r"::(\w+) (PASSED|FAILED|SKIPPED|ERROR)", told)
+        in_workers = re.findall(r"(PASSED|FAILED|SKIPPED|ERROR) \S+::(\w+)", told)
+        return dict(outcomes or [(name, outcome) for outcome, name in in_workers]), told
 
     def failed(self, *arguments: str) -> tuple[set[str], str]:
         """Run pytest; return which tests failed, and all that was told."""
@@ -151,13 +143,13 @@ def test_no_database_stays(suite: Suite, newest_server: ScratchServer) -> None:
     assert names == []
 
 
-def test_the_embedded_server_is_used_where_none_is_given(suite: Suite) -> None:
+def test_several_processes_have_an_embedded_server_each_where_none_is_given(suite: Suite) -> None:
     suite.write("conftest.py", "")
     failed, told = suite.failed("-k", "round_trip or equal_head", "-n", "2")
     assert failed == set(), told
 
 
-def test_beside_pytest_alembic_in_several_processes(suite: Suite) -> None:
+def test_beside_pytest_alembic(suite: Suite) -> None:
     suite.write(
         "test_with_pytest_alembic.py",
         "from pytest_alembic.tests import test_single_head_revision, test_upgrade\n",
@@ -175,7 +167,7 @@ def test_beside_pytest_alembic_in_several_processes(suite: Suite) -> None:
             'engine = config.attributes.get("connection") or engine_from_config(',
         )
     )
-    failed, told = suite.failed("-n", "2", "-k", "single_head or models_equal or round_trip")
+    failed, told = suite.failed("-k", "single_head or models_equal or round_trip")
     assert failed == set(), told
     assert "test_single_head_revision" in told
     assert "test_models_equal_head" in told
@@ -188,6 +180,27 @@ def test_the_configuration_of_pytest_alembic_is_used(suite: Suite) -> None:
         '\n\n@pytest.fixture\ndef alembic_config():\n    return {"file": "other.ini"}\n',
     )
     failed, told = suite.failed("-k", "equal_head")
+    assert failed == set(), told
+
+
+def test_logging_is_left_as_it_was(suite: Suite) -> None:
+    env = suite.project.migrations / "env.py"
+    env.write_text(env.read_text().replace(", disable_existing_loggers=False", ""))
+    suite.write(
+        "test_of_the_user.py",
+        "import logging\n\n"
+        "logger = logging.getLogger('shop')\n\n"
+        "def test_the_users_logger(caplog):\n"
+        "    logger.warning('sold out')\n"
+        "    assert caplog.messages == ['sold out']\n",
+    )
+    failed, told = suite.failed("-k", "equal_head or users_logger")
+    assert failed == set(), told
+
+
+def test_an_async_environment(suite: Suite) -> None:
+    use_driver(suite.project, "postgresql+asyncpg://nobody@127.0.0.1:1/production")
+    failed, told = suite.failed("-k", "round_trip")
     assert failed == set(), told
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from logging import Logger
 from pathlib import Path
 
 import pytest
@@ -121,7 +123,7 @@ class Migrations:
 
     @contextlib.contextmanager
     def _running(self, *, contract: str = "now") -> Iterator[None]:
-        with in_folder_of(self.config), pytest.MonkeyPatch.context() as patch:
+        with _same_logging(), in_folder_of(self.config), pytest.MonkeyPatch.context() as patch:
             patch.setenv(f"{ENVIRONMENT_PREFIX}CONTRACT", contract)
             # What is not safe is told by lint; here it has to run.
             patch.setenv(f"{ENVIRONMENT_PREFIX}GUARD", "off")
@@ -154,6 +156,21 @@ def in_folder_of(config: Config) -> Iterator[None]:
         if named:
             patch.chdir(Path(named).absolute().parent)
         yield
+
+
+@contextlib.contextmanager
+def _same_logging() -> Iterator[None]:
+    """Leave logging as it is: the `fileConfig` of `env.py` would silence the user's other tests."""
+    root = logging.getLogger()
+    loggers = [each for each in root.manager.loggerDict.values() if isinstance(each, Logger)]
+    before = [(each, each.disabled, each.level, [*each.handlers]) for each in (root, *loggers)]
+    try:
+        yield
+    finally:
+        for logger, disabled, level, handlers in before:
+            logger.disabled = disabled
+            logger.setLevel(level)
+            logger.handlers[:] = handlers
 
 
 def _copy(config: Config) -> Config:
