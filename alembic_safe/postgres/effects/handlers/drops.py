@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from alembic_safe.postgres.effects.handlers.access import drop_statistics
+from alembic_safe.postgres.effects.handlers.access import drop_publications, drop_statistics
 from alembic_safe.postgres.effects.handlers.functions import drop_functions
+from alembic_safe.postgres.effects.handlers.index_commands import drop_index
 from alembic_safe.postgres.effects.handlers.names import object_name
 from alembic_safe.postgres.effects.handlers.removal import drop_table
 from alembic_safe.postgres.effects.handlers.schemas import drop_extensions, drop_schemas
@@ -25,7 +26,6 @@ _USED_BY_NO_TABLE = frozenset(
         "FDW",
         "FOREIGN_SERVER",
         "LANGUAGE",
-        "PUBLICATION",
         "TRANSFORM",
         "TSPARSER",
         "TSTEMPLATE",
@@ -46,6 +46,8 @@ def drop(node: Any, tally: Tally) -> None:
     names = [object_name(item) for item in node.objects]
     if kind in ("TABLE", "FOREIGN_TABLE"):
         drop_table(node, tally)
+    elif kind == "INDEX":
+        drop_index(node, tally)
     elif kind in ("VIEW", "MATVIEW", "SEQUENCE"):
         drop_views(names, {"VIEW": "v", "MATVIEW": "m", "SEQUENCE": "S"}[kind], node, tally)
     elif kind == "TRIGGER":
@@ -62,6 +64,8 @@ def drop(node: Any, tally: Tally) -> None:
         drop_schemas(node, tally)
     elif kind == "EXTENSION":
         drop_extensions(node, tally)
+    elif kind == "PUBLICATION":
+        drop_publications(names, tally)
     elif kind == "STATISTIC_EXT":
         drop_statistics(names, tally)
     elif node.behavior == grammar.DROP_CASCADE or kind not in (*_USED_BY_NO_TABLE, *_MAY_BE_USED):
