@@ -102,6 +102,10 @@ class TestWhatCannotBeRead:
             "declare t text := 'a'; begin t := 'b'; execute 'drop table ' || t; end",
             "declare t text; begin select 'x' into t; execute t; end",
             "begin for t in select 1 loop execute t; end loop; end",
+            "declare t text; begin foreach t in array array['a'] loop t := x; execute t; end loop;"
+            " end",
+            "declare t text := 'drop table a'; begin call p(t); execute t; end",
+            "declare t text := 'select 1'; begin declare t text; begin execute t; end; end",
             "declare r record; begin for r in execute x loop null; end loop; end",
             "begin perform my_function(); end",
             "declare n int := my_function(); begin null; end",

@@ -18,6 +18,16 @@ from alembic_safe.postgres.effects.handlers.constant_text import (
     constant_texts,
 )
 from alembic_safe.postgres.effects.handlers.exceptions import catches
+from alembic_safe.postgres.effects.handlers.plpgsql_trees import (
+    ASSIGNMENT,
+    STATEMENTS,
+    constant_variables,
+    expressions_in,
+    may_leave,
+    query_of,
+    statements_of,
+    variables_written,
+)
 from alembic_safe.postgres.effects.handlers.transactions import end_transaction
 from alembic_safe.postgres.effects.model import Effects
 from alembic_safe.postgres.effects.parsing import parse_plpgsql
@@ -33,9 +43,6 @@ _MAX_ROUNDS = 50
 
 _ASSIGNED = re.compile(r"[^=:]*:?=(.*)", re.S)
 """`variable := expression`, as the parser gives an assignment."""
-
-Statement = tuple[str, Mapping[str, Any]]
-"""The kind of a statement, without `PLpgSQL_stmt_`, and its fields."""
 
 
 class _Caught(Exception):
@@ -77,9 +84,9 @@ def run_body(definition: str, body: str, tally: Tally) -> None:
     can_commit = tally.world.transaction is None
     with _in_transaction(tally):
         reader = _Body(tally, datums, can_commit)
-        place = _Place(variables=_constants(function))
+        place = _Place(variables=constant_variables(function))
         for datum in datums:
-            reader.evaluate(_expressions(datum), place)
+            reader.evaluate(expressions_in(datum), place)
         action = function.get("action")
         if action:
             reader.run([action], place)
@@ -140,13 +147,13 @@ class _Body:
     def run(self, statements: Iterable[Mapping[str, Any]], place: _Place) -> None:
         """Run statements one after another."""
         for wrapped in statements:
-            for kind, statement in _statements(wrapped):
+            for kind, statement in statements_of(wrapped):
                 read = getattr(self, f"_{kind}", None)
                 if read is None:
                     self.tally.unknown(f"{kind.upper()} is not among the statements understood")
                 else:
                     read(statement, place)
-                if place.certain and _may_leave(statement, kind):
+                if place.certain and may_leave(statement, kind):
                     place = _Place(False, place.conditions, place.variables)
 
     # Statements with others inside
@@ -196,7 +203,7 @@ class _Body:
         self._branches(branches, place)
 
     def _loop(self, statement: Mapping[str, Any], place: _Place) -> None:
-        self.evaluate(_expressions({k: v for k, v in statement.items() if k != "body"}), place)
+        self.evaluate(expressions_in({k: v for k, v in statement.items() if k != "body"}), place)
         self._branches([statement.get("body", ())], place, or_none=True)
 
     _while = _fori = _forc = _loop
@@ -214,10 +221,11 @@ class _Body:
         name = self._variable(statement.get("varno", -1))
         body = statement.get("body", ())
         try:
-            values = constant_texts(_query(statement["expr"]), place.variables)
+            values = constant_texts(query_of(statement["expr"]), place.variables)
         except NotConstant:
             values = []
-        if name is None or not 0 < len(values) <= _MAX_ROUNDS:
+        is_changed = name in variables_written(body, self.datums)
+        if name is None or is_changed or not 0 < len(values) <= _MAX_ROUNDS:
             self._branches([body], place, or_none=True)
             return
         for value in values:
@@ -258,16 +266,16 @@ class _Body:
     _perform = _call
 
     def _static(self, expression: Mapping[str, Any], place: _Place) -> None:
-        for effects in self.tally.inside(_query(expression)):
+        for effects in self.tally.inside(query_of(expression)):
             self._absorb(effects, place)
 
     def _dynexecute(self, statement: Mapping[str, Any], place: _Place) -> None:
         expression = statement["query"]
         self.evaluate([expression, *statement.get("params", ())], place)
         try:
-            text = constant_text(_query(expression), place.variables)
+            text = constant_text(query_of(expression), place.variables)
         except NotConstant:
-            self.tally.unknown(f"EXECUTE of a text that is computed: {_query(expression)}")
+            self.tally.unknown(f"EXECUTE of a text that is computed: {query_of(expression)}")
             return
         for effects in self.tally.inside(text):
             self._absorb(effects, place)
@@ -275,11 +283,11 @@ class _Body:
     def evaluate(self, expressions: Iterable[Mapping[str, Any]], place: _Place) -> None:
         """Run expressions; those that only compute a value leave no trace."""
         for expression in expressions:
-            text = _query(expression)
+            text = query_of(expression)
             mode = expression.get("PLpgSQL_expr", {}).get("parseMode", 2)
-            if mode == _ASSIGNMENT and (match := _ASSIGNED.fullmatch(text)):
+            if mode == ASSIGNMENT and (match := _ASSIGNED.fullmatch(text)):
                 text = match.group(1)
-            for effects in self.tally.inside(text if mode == _STATEMENT else f"SELECT {text}"):
+            for effects in self.tally.inside(text if mode == STATEMENTS else f"SELECT {text}"):
                 if _does_something(effects):
                     self._absorb(effects, place)
 
@@ -291,12 +299,12 @@ class _Body:
             raise _Caught
 
     def _simple(self, statement: Mapping[str, Any], place: _Place) -> None:
-        self.evaluate(_expressions(statement), place)
+        self.evaluate(expressions_in(statement), place)
 
     _assign = _return = _return_next = _exit = _getdiag = _assert = _simple
     _fetch = _close = _simple
 
-    def _return_query(self, statement: Mapping[str, Any], place: _Place) -> None:
+    def _returnquery_of(self, statement: Mapping[str, Any], place: _Place) -> None:
         if "dynquery" in statement:
             self._dynexecute({**statement, "query": statement["dynquery"]}, place)
         elif "query" in statement:
@@ -336,51 +344,6 @@ class _Body:
         return name
 
 
-_STATEMENT = 0
-_ASSIGNMENT = 3
-"""`parseMode` of an expression: whole statements, and assignments."""
-
-
-def _statements(wrapped: Mapping[str, Any]) -> Iterable[Statement]:
-    for key, value in wrapped.items():
-        yield key.removeprefix("PLpgSQL_stmt_"), value
-
-
-def _query(expression: Mapping[str, Any]) -> str:
-    return str(expression.get("PLpgSQL_expr", {}).get("query", ""))
-
-
-def _expressions(tree: Any) -> list[Mapping[str, Any]]:
-    """Return the expressions in a part of the tree that holds no statements."""
-    found: list[Mapping[str, Any]] = []
-    waiting = [tree]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, list):
-            waiting += reversed(item)
-        elif isinstance(item, dict):
-            if "PLpgSQL_expr" in item:
-                found.append(item)
-            else:
-                waiting += reversed(list(item.values()))
-    return found
-
-
-def _may_leave(statement: Mapping[str, Any], kind: str) -> bool:
-    """Whether statements after this one may not be reached."""
-    leaving = ("PLpgSQL_stmt_return", "PLpgSQL_stmt_exit", "PLpgSQL_stmt_raise")
-    waiting: list[Any] = [statement]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, list):
-            waiting += item
-        elif isinstance(item, dict):
-            if any(key in item for key in leaving):
-                return True
-            waiting += item.values()
-    return kind in ("return", "exit")
-
-
 def _does_something(effects: Effects) -> bool:
     return bool(
         effects.locks
@@ -390,48 +353,3 @@ def _does_something(effects: Effects) -> bool:
         or effects.changes
         or effects.children
     )
-
-
-def _constants(function: Mapping[str, Any]) -> dict[str, str]:
-    """Return the variables that have a constant value which nothing changes."""
-    names = [datum["PLpgSQL_var"]["refname"] for datum in function["datums"] if _is_set(datum)]
-    written = _written(function)
-    values: dict[str, str] = {}
-    for datum in function["datums"]:
-        if not _is_set(datum):
-            continue
-        variable = datum["PLpgSQL_var"]
-        name = variable["refname"]
-        if name in written or names.count(name) > 1:
-            continue
-        try:
-            values[name] = constant_text(_query(variable["default_val"]), values)
-        except NotConstant:
-            continue
-    return values
-
-
-def _is_set(datum: Mapping[str, Any]) -> bool:
-    return "default_val" in datum.get("PLpgSQL_var", {})
-
-
-def _written(function: Mapping[str, Any]) -> set[str]:
-    """Return the names of variables that some statement writes."""
-    datums = function["datums"]
-    found: set[str] = set()
-    waiting: list[Any] = [function.get("action", {})]
-    waiting += [datum for datum in datums if "PLpgSQL_row" in datum]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, list):
-            waiting += item
-        elif isinstance(item, dict):
-            waiting += item.values()
-            numbers = [item.get(key) for key in ("varno", "target")]
-            for number in numbers:
-                if isinstance(number, int) and number < len(datums):
-                    found.add(datums[number].get("PLpgSQL_var", {}).get("refname", ""))
-            for key in ("var", "target"):
-                if isinstance(item.get(key), dict):
-                    found.add(item[key].get("PLpgSQL_var", {}).get("refname", ""))
-    return found
