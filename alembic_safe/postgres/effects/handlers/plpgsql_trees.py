@@ -1,4 +1,4 @@
-"""The trees of PL/pgSQL that libpg_query gives: JSON, in which a key names the kind of an object."""
+"""Trees of PL/pgSQL as libpg_query gives them: JSON, in which a key names the kind of an object."""
 
 from __future__ import annotations
 
