@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from alembic_safe.postgres.effects import Change, Effects, NameChange
 from alembic_safe.postgres.effects.world import Constraint, TypeName
-from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings
+from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings, only_for
 from alembic_safe.rules.reading import is_named, subcommands, unless, words, written
 
 _TABLES = frozenset({"table", "view", "materialized view", "foreign table"})
@@ -140,6 +140,7 @@ def drop_unique(effects: Effects, surroundings: Surroundings) -> Iterator[Findin
         )
 
 
+@only_for("alter_table_stmt")
 def retype_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A column gets a type that the running release cannot read or write.
 
@@ -194,6 +195,7 @@ def _digits(numeric: TypeName) -> tuple[int, int]:
     return digits, scale[0] if scale else 0
 
 
+@only_for("alter_table_stmt")
 def required_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A column is added that a row has to have, and nothing gives it a value.
 
@@ -219,6 +221,7 @@ def required_column(effects: Effects, surroundings: Surroundings) -> Iterator[Fi
         )
 
 
+@only_for("alter_table_stmt")
 def drop_default(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A NOT NULL column loses its default while a release may rely on it.
 
@@ -236,6 +239,7 @@ def drop_default(effects: Effects, surroundings: Surroundings) -> Iterator[Findi
         )
 
 
+@only_for("alter_table_stmt")
 def tightened_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A column becomes NOT NULL while a release may still write NULL.
 
@@ -318,6 +322,7 @@ def hidden_object(effects: Effects, surroundings: Surroundings) -> Iterator[Find
         )
 
 
+@only_for("alter_table_stmt")
 def row_security(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """Row security is turned on or off.
 

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.effects import Change, Effects, NameChange
-from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings
+from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings, only_for
 from alembic_safe.rules.reading import is_named, shown, subcommands, words, written
 
 
+@only_for("drop_stmt", "alter_table_stmt")
 def drop_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A column is dropped with its data, while a release may still use it.
 
@@ -38,6 +39,7 @@ def drop_column(effects: Effects, surroundings: Surroundings) -> Iterator[Findin
     )
 
 
+@only_for("drop_stmt")
 def drop_table(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A table, or a materialized view, is dropped with its data, while a release may still use it.
 
@@ -57,6 +59,7 @@ def drop_table(effects: Effects, surroundings: Surroundings) -> Iterator[Finding
         )
 
 
+@only_for("drop_stmt", "dropdb_stmt")
 def drop_schema(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A schema or a database is dropped.
 
@@ -86,6 +89,7 @@ def drop_schema(effects: Effects, surroundings: Surroundings) -> Iterator[Findin
         )
 
 
+@only_for("drop_stmt", "alter_table_stmt")
 def drop_cascade(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """CASCADE drops what depends on an object as well, and nobody has named it.
 
@@ -121,6 +125,7 @@ def drop_cascade(effects: Effects, surroundings: Surroundings) -> Iterator[Findi
     )
 
 
+@only_for("truncate_stmt")
 def truncate(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A table is emptied.
 
@@ -139,6 +144,7 @@ def truncate(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     )
 
 
+@only_for("delete_stmt")
 def delete_all_rows(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A DELETE without WHERE.
 
@@ -156,6 +162,7 @@ def delete_all_rows(effects: Effects, surroundings: Surroundings) -> Iterator[Fi
             )
 
 
+@only_for("alter_table_stmt")
 def set_unlogged(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A table becomes unlogged.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.effects import Effects, World
@@ -95,6 +96,29 @@ class Surroundings:
 
 Rule = Callable[[Effects, Surroundings], Iterable[Finding]]
 """Judges one statement. This is the signature of a custom rule."""
+
+_AnyRule = TypeVar("_AnyRule", bound=Rule)
+
+
+def only_for(*node_names: str) -> Callable[[_AnyRule], _AnyRule]:
+    """Mark a rule that says nothing of other statements, so that it is not asked about them.
+
+    Args:
+        node_names: names of the statements in the grammar, as `alter_table_stmt`.
+    """
+
+    def mark(rule: _AnyRule) -> _AnyRule:
+        rule.__dict__["only_for"] = frozenset(node_names)
+        return rule
+
+    return mark
+
+
+def is_for(rule: Rule, node_name: str) -> bool:
+    """Return whether a rule may have something to say of a kind of statement."""
+    marked = getattr(rule, "only_for", None)
+    return marked is None or node_name in marked
+
 
 RevisionRule = Callable[[Sequence[Effects], Surroundings], Iterable[tuple[Effects, Finding]]]
 """Judges all statements of a revision together; gives each finding with its statement."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from alembic_safe.postgres.effects import Effects, World, effects_of
 from alembic_safe.rules.catalogue import REVISION_RULES, RULES
-from alembic_safe.rules.finding import Finding, RevisionRule, Rule, Surroundings
+from alembic_safe.rules.finding import Finding, RevisionRule, Rule, Surroundings, is_for
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Judge:
     rules: Sequence[Rule] = RULES
     revision_rules: Sequence[RevisionRule] = REVISION_RULES
     _seen: list[Effects] = field(default_factory=list)
+    _by_statement: dict[str, Sequence[Rule]] = field(default_factory=dict)
 
     @property
     def world(self) -> World:
@@ -57,11 +58,17 @@ class Judge:
         self.world.settle()
         return judgements
 
+    def _rules_for(self, node_name: str) -> Sequence[Rule]:
+        if node_name not in self._by_statement:
+            found = tuple(rule for rule in self.rules if is_for(rule, node_name))
+            self._by_statement[node_name] = found
+        return self._by_statement[node_name]
+
     def _findings(self, effects: Effects) -> tuple[Finding, ...]:
         found = (
             finding
             for each in _with_children(effects)
-            for rule in self.rules
+            for rule in self._rules_for(each.node_name)
             for finding in rule(each, self.surroundings)
         )
         # What the body of a DO block does in a loop is said once.

@@ -7,7 +7,7 @@ from typing import Any
 
 from alembic_safe.postgres.effects import Effects
 from alembic_safe.rules.compatibility import required_column
-from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings
+from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings, only_for
 from alembic_safe.rules.fixes import columns, constraints, indexes, not_null, partitions
 from alembic_safe.rules.reading import (
     added_columns,
@@ -24,6 +24,7 @@ from alembic_safe.rules.reading import (
 )
 
 
+@only_for("index_stmt")
 def index_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """An index is built while writes to its table wait.
 
@@ -45,6 +46,7 @@ def index_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iterat
     )
 
 
+@only_for("alter_table_stmt")
 def set_not_null_scan(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A column becomes NOT NULL, and all rows are read while nobody can use the table.
 
@@ -68,6 +70,7 @@ def set_not_null_scan(effects: Effects, surroundings: Surroundings) -> Iterator[
     )
 
 
+@only_for("alter_table_stmt")
 def add_constraint_validated(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A CHECK, foreign key or NOT NULL is added, and all rows are checked under its lock.
 
@@ -107,6 +110,7 @@ def _named(name: str) -> str:
     return f" {name}" if name else ""
 
 
+@only_for("alter_table_stmt")
 def constraint_builds_index(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A unique constraint or primary key builds its index while nobody can use the table.
 
@@ -136,6 +140,7 @@ def constraint_builds_index(effects: Effects, surroundings: Surroundings) -> Ite
 _BUILT = {"UNIQUE": "the unique constraint", "PRIMARY": "the primary key"}
 
 
+@only_for("alter_table_stmt")
 def primary_key_scan(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A primary key takes a ready index, and all rows are still read under its lock.
 
@@ -159,6 +164,7 @@ def primary_key_scan(effects: Effects, surroundings: Surroundings) -> Iterator[F
             )
 
 
+@only_for("alter_table_stmt")
 def exclusion_constraint(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """An exclusion constraint builds its index while nobody can use the table.
 
@@ -182,6 +188,7 @@ def exclusion_constraint(effects: Effects, surroundings: Surroundings) -> Iterat
             )
 
 
+@only_for("alter_table_stmt")
 def table_rewrite(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """Every row of a table is written again while nobody can use it.
 
@@ -219,6 +226,7 @@ _REWRITING = {
 }
 
 
+@only_for("alter_table_stmt")
 def column_type_change(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A column's type changes, and rows are written, read or indexed again meanwhile.
 
@@ -259,6 +267,7 @@ def _unless_the_same(retyped: Sequence[Any]) -> str:
     return f", unless {words(unknown)} can stay as it is" if unknown else ""
 
 
+@only_for("alter_table_stmt")
 def attach_partition_scan(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A table becomes a partition, and its rows are read or indexed while nobody can use it.
 
@@ -286,6 +295,7 @@ def attach_partition_scan(effects: Effects, surroundings: Surroundings) -> Itera
     )
 
 
+@only_for("create_stmt")
 def partition_created_in_place(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A partition is created as such, which locks its parent against everything.
 
@@ -310,6 +320,7 @@ def partition_created_in_place(effects: Effects, surroundings: Surroundings) -> 
         )
 
 
+@only_for("reindex_stmt")
 def reindex_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """An index is built again while writes, and queries that want to use it, wait.
 
@@ -331,6 +342,7 @@ def reindex_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iter
         )
 
 
+@only_for("vacuum_stmt", "cluster_stmt")
 def vacuum_full(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A table is written anew to make it smaller or to sort it, while nobody can use it.
 
@@ -350,6 +362,7 @@ def vacuum_full(effects: Effects, surroundings: Surroundings) -> Iterator[Findin
         )
 
 
+@only_for("refresh_mat_view_stmt")
 def refresh_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A materialized view is computed again while nobody can read it.
 
@@ -368,6 +381,7 @@ def refresh_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iter
         )
 
 
+@only_for("alter_domain_stmt")
 def domain_constraint(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A domain gets a constraint, and every table that has a column of it is read.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -34,14 +35,32 @@ class Subcommand:
     node: Any
 
 
+class _Statement:
+    """A parse tree as a key: trees have no hash, and most rules ask for the same one in turn."""
+
+    def __init__(self, node: Any) -> None:
+        self.node = node
+
+    def __hash__(self) -> int:
+        return id(self.node)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Statement) and self.node is other.node
+
+
 def subcommands(effects: Effects) -> tuple[Subcommand, ...]:
     """Return the commands of an `ALTER TABLE`; empty for any other statement."""
     if effects.node_name != "alter_table_stmt":
         return ()
+    return _subcommands(_Statement(effects.node))
+
+
+@functools.lru_cache(maxsize=1)
+def _subcommands(statement: _Statement) -> tuple[Subcommand, ...]:
     from postgast import pg_query_pb2 as grammar
 
     found = []
-    for cmd in (each.alter_table_cmd for each in effects.node.cmds):
+    for cmd in (each.alter_table_cmd for each in statement.node.cmds):
         kind = grammar.AlterTableType.Name(cmd.subtype).removeprefix("AT_")
         definition = getattr(cmd, "def")
         which = definition.WhichOneof("node")
@@ -97,9 +116,10 @@ def new_constraints(effects: Effects) -> Iterator[Any]:
 
 def added_columns(effects: Effects) -> Iterator[Any]:
     """Yield the `ColumnDef` of each column that an `ALTER TABLE` adds."""
-    for subcommand in subcommands(effects):
-        if subcommand.kind == "AddColumn":
-            yield subcommand.definition
+    if "added_columns" in effects.details:
+        for subcommand in subcommands(effects):
+            if subcommand.kind == "AddColumn":
+                yield subcommand.definition
 
 
 def new_columns(effects: Effects) -> Iterator[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from alembic_safe.postgres.effects import Effects
 from alembic_safe.postgres.effects.world import Constraint, Relation
 from alembic_safe.postgres.identifiers import MAX_IDENTIFIER_BYTES, QualifiedName
-from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings
+from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings, only_for
 from alembic_safe.rules.fixes import indexes
 from alembic_safe.rules.reading import (
     SERIAL_TYPES,
@@ -118,6 +118,7 @@ def _primary_key(relation: Relation) -> tuple[str, ...]:
     return next((c.columns for c in relation.constraints.values() if c.type == "p"), ())
 
 
+@only_for("create_stmt", "alter_table_stmt")
 def short_primary_key(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A primary key of 32 bits or less.
 
@@ -152,6 +153,7 @@ def _key_columns(effects: Effects) -> set[str]:
     return {columns[0] for columns in keys if len(columns) == 1}
 
 
+@only_for("create_stmt", "alter_table_stmt")
 def json_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A column of type `json`.
 
@@ -168,6 +170,7 @@ def json_column(effects: Effects, surroundings: Surroundings) -> Iterator[Findin
     )
 
 
+@only_for("create_stmt", "alter_table_stmt")
 def timestamp_without_time_zone(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A column of type `timestamp`, without time zone.
 
@@ -185,6 +188,7 @@ def timestamp_without_time_zone(effects: Effects, surroundings: Surroundings) ->
     )
 
 
+@only_for("create_stmt", "alter_table_stmt")
 def char_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A column of type `char(n)`.
 
@@ -201,6 +205,7 @@ def char_column(effects: Effects, surroundings: Surroundings) -> Iterator[Findin
     )
 
 
+@only_for("create_stmt", "alter_table_stmt")
 def money_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A column of type `money`.
 
@@ -216,6 +221,7 @@ def money_column(effects: Effects, surroundings: Surroundings) -> Iterator[Findi
     )
 
 
+@only_for("create_stmt", "alter_table_stmt")
 def serial_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A column of type `serial` where an identity would do.
 
@@ -352,6 +358,7 @@ def _is_long(name: str) -> bool:
     return len(name.replace('""', '"').encode()) - quotes > MAX_IDENTIFIER_BYTES
 
 
+@only_for("alter_table_stmt")
 def replica_identity_full(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """Every UPDATE and DELETE writes the whole old row into the log.
 
@@ -370,6 +377,7 @@ def replica_identity_full(effects: Effects, surroundings: Surroundings) -> Itera
             )
 
 
+@only_for("alter_table_stmt")
 def triggers_disabled(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """Triggers are disabled.
 

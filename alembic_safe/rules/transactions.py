@@ -7,7 +7,7 @@ from typing import Any
 
 from alembic_safe.postgres.effects import Effects
 from alembic_safe.postgres.effects.world import Relation
-from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings
+from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings, only_for
 from alembic_safe.rules.fixes import indexes, rows
 from alembic_safe.rules.reading import (
     column_reference,
@@ -84,6 +84,7 @@ def possible_error(effects: Effects, surroundings: Surroundings) -> Iterator[Fin
             yield Finding("possible-error", Severity.WARNING, f"may fail: {error.message}")
 
 
+@only_for("transaction_stmt")
 def transaction_in_text(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """COMMIT, ROLLBACK or BEGIN in the text of a revision that is a transaction already.
 
@@ -129,6 +130,7 @@ _USUAL_KEY = "id"
 _ROW_WORK = frozenset({"update_stmt", "delete_stmt", "insert_stmt", "merge_stmt", "copy_stmt"})
 
 
+@only_for("update_stmt", "delete_stmt", "insert_stmt", "merge_stmt", "copy_stmt")
 def backfill_beside_ddl(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """Rows are written while the transaction keeps a lock that blocks reads or writes.
 
@@ -151,6 +153,7 @@ def backfill_beside_ddl(effects: Effects, surroundings: Surroundings) -> Iterato
     )
 
 
+@only_for("update_stmt", "delete_stmt")
 def unbatched_update(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """Rows of a table that is in use are changed in one transaction, however many there are.
 

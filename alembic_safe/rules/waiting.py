@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from alembic_safe.postgres.effects import Effects
-from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings
+from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings, only_for
 from alembic_safe.rules.fixes import indexes
 from alembic_safe.rules.fixes.writing import fix
 from alembic_safe.rules.reading import (
@@ -21,6 +21,7 @@ _CONCURRENT_DETACH = 14
 """The first version with `DETACH PARTITION ... CONCURRENTLY`."""
 
 
+@only_for("drop_stmt")
 def drop_index_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """An index is dropped under a lock that stops everything on its table.
 
@@ -52,6 +53,7 @@ def drop_index_not_concurrent(effects: Effects, surroundings: Surroundings) -> I
     )
 
 
+@only_for("alter_table_stmt")
 def detach_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A partition is detached under a lock that stops everything on the partitioned table.
 
@@ -110,6 +112,7 @@ def several_tables_locked(effects: Effects, surroundings: Surroundings) -> Itera
         )
 
 
+@only_for("lock_stmt")
 def lock_table(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A table is locked by hand, until the transaction ends.
 
