@@ -17,6 +17,8 @@ from forked_commands import run_command
 from project import REPOSITORY, Project
 from rename_story import V1, V2
 
+from alembic_safe.operations.sync import SyncTrigger
+from alembic_safe.postgres.identifiers import QualifiedName, quote
 from alembic_safe.rehearsal.server import ScratchServer, installed_binaries
 from alembic_safe.testing.schema import differences
 
@@ -298,6 +300,18 @@ def test_a_sequence_that_loses_what_a_release_wrote_fails(suite: Suite) -> None:
     assert "the rollout fails after" in told, told
     assert re.search(r"the old release \w+ orders .*note: wrote '.*', read '.{0,3}'", told), told
     assert "Traceback" not in told
+
+
+def test_a_sequence_in_which_a_release_does_not_see_the_other_fails(suite: Suite) -> None:
+    trigger = SyncTrigger(QualifiedName("users"), "full_name", "display_name")
+    disable = f"ALTER TABLE users DISABLE TRIGGER {quote(trigger.trigger_name('UPDATE'))}"
+    at_the_end = '    op.set_not_null("users", "display_name")\n'
+    suite.replace("versions", at_the_end, f"{at_the_end}    op.execute({disable!r})\n")
+    suite.replace("contracts", "op.verify_sync", "(lambda *names, **options: None)")
+    failed, told = suite.failed("-k", "two_release")
+    assert failed == {"test_sequences_pass_the_two_release_check"}, told
+    assert "while both releases work" in told, told
+    assert "full_name (read as display_name): wrote" in told, told
 
 
 def test_a_sequence_that_verification_stops_fails(suite: Suite) -> None:
