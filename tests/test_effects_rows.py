@@ -236,6 +236,20 @@ class TestCalls:
         assert effects.children
         assert not effects.unknown
 
+    @pytest.mark.parametrize(
+        ("body", "locked"),
+        [
+            ("begin atomic delete from t where a = 1; select 1; end", {"t"}),
+            ("return (select nextval('s'))", {"s"}),
+            ("return 1", set()),
+        ],
+    )
+    def test_bodies_of_standard_sql_are_read(self, body: str, locked: set[str]) -> None:
+        world = World()
+        effects = last(f"create function f() returns int {body}; select f()", world)
+        assert not effects.unknown
+        assert {name.name for name in effects.locks} == locked
+
     def test_a_stable_function_changes_nothing(self) -> None:
         world = World()
         effects_of("create function f() returns int stable language c as 'x', 'y'", world)

@@ -3,6 +3,7 @@ whose body is read where it is known."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from alembic_safe.postgres.builtin_functions import (
@@ -101,10 +102,23 @@ def _call_known(function: Function, tally: Tally) -> None:
         return
     tally.called.add(function.name)
     if function.language == "sql" and function.body:
-        for parsed in parse(function.body):
+        for parsed in parse(_statements_of(function.body)):
             tally.absorb(tally.inside_statement(parsed), certain=False)
     elif function.language == "plpgsql" and function.body:
         run_function_body(function, tally)
     else:
         tally.details.setdefault("unknown_functions", []).append(str(function.name))
         tally.unknown(f"it calls {function.name}(), whose body is not known")
+
+
+_ATOMIC = re.compile(r"\s*BEGIN\s+ATOMIC\b(.*)\bEND\s*;?\s*", re.IGNORECASE | re.DOTALL)
+_RETURN = re.compile(r"\s*RETURN\b(.*)", re.IGNORECASE | re.DOTALL)
+
+
+def _statements_of(body: str) -> str:
+    """Return the statements of an SQL function, without what standard SQL has around them (14)."""
+    if atomic := _ATOMIC.fullmatch(body):
+        return atomic[1]
+    if returned := _RETURN.fullmatch(body):
+        return f"SELECT {returned[1]}"
+    return body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -38,7 +39,7 @@ def create_function(node: Any, tally: Tally) -> None:
         name,
         _VOLATILITY[volatility],
         language,
-        texts[0] if language in ("sql", "plpgsql") and len(texts) == 1 else "",
+        _body(node, language, texts, tally.sql),
         arguments=tuple(argument for argument in arguments if argument),
         argument_types=tuple(
             _type(each.arg_type) for each in parameters if each.mode not in outputs
@@ -56,6 +57,16 @@ def create_function(node: Any, tally: Tally) -> None:
     elif old is not None:
         function = Function(name, _most_volatile(old, function))
     world.put_function(function)
+
+
+def _body(node: Any, language: str, texts: list[str], sql: str) -> str:
+    """Return the body of a function, in quotes or of standard SQL (14); empty for what is none."""
+    if language not in ("sql", "plpgsql"):
+        return ""
+    if not node.HasField("sql_body"):
+        return texts[0] if len(texts) == 1 else ""
+    found = re.search(r"\b(?:BEGIN\s+ATOMIC|RETURN)\b.*", sql, re.IGNORECASE | re.DOTALL)
+    return found[0] if found is not None else ""
 
 
 def _replaced(old: Function, new: Function, replaces: bool, tally: Tally) -> Function:
