@@ -3,6 +3,7 @@ fault fails its test with a message that says where and what."""
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import subprocess
@@ -11,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from alembic.config import Config
 from conftest import Database
-from environments import use_driver
+from environments import replace_in_env, use_driver
 from forked_commands import run_command
 from project import REPOSITORY, Project
 from rename_story import V1, V2
@@ -204,6 +206,22 @@ def test_an_async_environment(suite: Suite) -> None:
     use_driver(suite.project, "postgresql+asyncpg://nobody@127.0.0.1:1/production")
     failed, told = suite.failed("-k", "round_trip")
     assert failed == set(), told
+
+
+def test_a_configuration_in_pyproject_toml(suite: Suite) -> None:
+    if "toml_file" not in inspect.signature(Config).parameters:
+        pytest.skip("from Alembic 1.16")
+    (suite.folder / "alembic.ini").unlink()
+    suite.write(
+        "pyproject.toml",
+        '[tool.alembic]\nscript_location = "%(here)s/migrations"\n'
+        'prepend_sys_path = ["%(here)s"]\n'
+        f'[tool.alembic_safe.lint]\nstart_after = "{suite.project.head()}"\n',
+    )
+    replace_in_env(suite.project, "fileConfig(config.config_file_name", "(lambda *a, **k: 0)(None")
+    outcomes, told = suite.run()
+    sequences = "test_sequences_pass_the_two_release_check"
+    assert outcomes == {name: "SKIPPED" if name == sequences else "PASSED" for name in ALL}, told
 
 
 def test_without_a_generated_sequence_there_is_nothing_to_play(suite: Suite) -> None:
