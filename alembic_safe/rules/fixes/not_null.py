@@ -82,7 +82,7 @@ def not_null_sql(table: QualifiedName, column: str, world: World) -> list[str]:
             f"{alter} ADD CONSTRAINT {name} NOT NULL {readable(column)} NOT VALID",
             f"{alter} VALIDATE CONSTRAINT {name}",
         ]
-    check = readable(derived_name(f"{table.name}_{column}is_not_null"))
+    check = readable(derived_name(f"{table.name}_{column}_is_not_null"))
     return [
         f"{alter} ADD CONSTRAINT {check} CHECK ({readable(column)} IS NOT NULL) NOT VALID",
         f"{alter} VALIDATE CONSTRAINT {check}",
