@@ -3,7 +3,7 @@ in the very database that is migrated."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from alembic_safe.postgres.effects import Effects, World
@@ -16,21 +16,23 @@ _ABOUT_ROWS: frozenset[Rule] = frozenset({*DATA_LOSS, unbatched_update})
 """Rules whose findings are about the rows of the relation that they name."""
 
 
-def about_rows(rule: Rule) -> Rule:
-    """Return a rule that finds nothing in what happens to no row."""
+def about_rows(rules: Sequence[Rule]) -> Rule:
+    """Return one rule for all of them, which finds nothing in what happens to no row."""
 
     def judge(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
         world = surroundings.world
-        if rule is backfill_beside_ddl and _writes_to_empty_table(effects, world):
-            return
-        for finding in rule(_without_empty_tables(effects, world), surroundings):
-            is_about_nothing = (
-                rule in _ABOUT_ROWS
-                and finding.relation is not None
-                and _is_empty(finding.relation, effects, world)
-            )
-            if not is_about_nothing:
-                yield finding
+        with_rows = _without_empty_tables(effects, world)
+        for rule in rules:
+            for finding in rule(with_rows, surroundings):
+                is_about_nothing = (
+                    _writes_to_empty_table(effects, world)
+                    if rule is backfill_beside_ddl
+                    else rule in _ABOUT_ROWS
+                    and finding.relation is not None
+                    and _is_empty(finding.relation, effects, world)
+                )
+                if not is_about_nothing:
+                    yield finding
 
     return judge
 

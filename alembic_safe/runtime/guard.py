@@ -82,7 +82,7 @@ class Guard:
         except ImportError as error:
             raise GuardUnavailable(str(error)) from error
         self.stops = settings.guard == "error"
-        self.rules = [about_rows(rule) for rule in load_rules(settings.rules)]
+        self.rules = [about_rows(load_rules(settings.rules))]
         self._connection = connection
         self._session = session
         self._told: set[tuple[str, str]] = set()

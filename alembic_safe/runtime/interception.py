@@ -126,16 +126,17 @@ class _Interception:
         driver = getattr(dbapi_connection, "driver_connection", dbapi_connection)
         if not any(driver is known for known in self.drivers):
             self.drivers.append(driver)
-            tell, sent = self._from_cursor, self.watcher.after
-            self.restored.enter_context(
-                _cursors_of_factories(driver, tell, sent)
-                if hasattr(driver, "cursor_factory")
-                else _cursors_of_class(dbapi_connection, tell, sent)
-            )
+            has_factories = hasattr(driver, "cursor_factory")
+            maker = driver if has_factories else dbapi_connection
+            made_by = _cursors_of_factories if has_factories else _cursors_of_class
+            listener = _Listener(self._from_cursor, self.watcher.after)
+            self.restored.enter_context(_listening(maker, listener))
+            self.restored.enter_context(made_by(maker))
 
     def _from_cursor(self, cursor: Any, method: str, query: Any, values: Any) -> bool:
         """See what a cursor is about to send; return whether its success is to be told."""
-        if cursor is self.announced or cursor is getattr(self.announced, "_cursor", None):
+        is_announced = cursor in (self.announced, getattr(self.announced, "_cursor", None))
+        if query is None or is_announced:
             return False
         is_many = method == "executemany"
         has_parameters = (is_many or values is not None) and self.has_percent_placeholders
@@ -178,8 +179,17 @@ def _is_asynchronous(cursor: Any) -> bool:
 
 # Classes of cursors that tell what they send.
 
-_Tell = Callable[[Any, str, Any, Any], bool]
-_Sent = Callable[[], None]
+
+@dataclass(frozen=True)
+class _Listener:
+    """Who is told of a connection's cursors: before they send something, and when it was done."""
+
+    tell: Callable[[Any, str, Any, Any], bool]
+    sent: Callable[[], None]
+
+
+_LISTENERS: dict[int, _Listener] = {}
+"""By the identity of the connection that cursors know as theirs."""
 
 _SENDING = ("execute", "executemany", "stream", "copy", "copy_expert", "callproc")
 _QUERY = ("query", "statement", "operation", "sql", "procname")
@@ -187,14 +197,23 @@ _VALUES = ("params", "vars", "parameters", "params_seq", "vars_list", "seq_of_pa
 
 
 @contextmanager
-def _cursors_of_factories(driver: Any, tell: _Tell, sent: _Sent) -> Iterator[None]:
+def _listening(connection: Any, listener: _Listener) -> Iterator[None]:
+    _LISTENERS[id(connection)] = listener
+    try:
+        yield
+    finally:
+        del _LISTENERS[id(connection)]
+
+
+@contextmanager
+def _cursors_of_factories(driver: Any) -> Iterator[None]:
     """Psycopg and psycopg2: the connection has the classes of its cursors as attributes."""
     replaced = {}
     for name in ("cursor_factory", "server_cursor_factory"):
         original = getattr(driver, name, None)
         base = type(driver.cursor()) if original is None else original
         if hasattr(driver, name) and isinstance(base, type):
-            replaced[name] = (original, _telling(base, tell, sent))
+            replaced[name] = (original, _telling(base))
             setattr(driver, name, replaced[name][1])
     try:
         yield
@@ -205,18 +224,11 @@ def _cursors_of_factories(driver: Any, tell: _Tell, sent: _Sent) -> Iterator[Non
 
 
 @contextmanager
-def _cursors_of_class(dbapi_connection: Any, tell: _Tell, sent: _Sent) -> Iterator[None]:
+def _cursors_of_class(dbapi_connection: Any) -> Iterator[None]:
     """Other drivers: the connection is given a class that makes other cursors."""
-    original = type(dbapi_connection)
-
-    def cursor(self: Any, *args: Any, **keywords: Any) -> Any:
-        made = original.cursor(self, *args, **keywords)
-        made.__class__ = _telling(type(made), tell, sent)
-        return made
-
-    members = {"__slots__": (), "cursor": cursor}
+    original: Any = type(dbapi_connection)
     try:
-        dbapi_connection.__class__ = type(original.__name__, (original,), members)
+        dbapi_connection.__class__ = _making_telling_cursors(original)
     except TypeError:
         # Written in C: what SQLAlchemy sends is seen all the same.
         yield
@@ -227,20 +239,33 @@ def _cursors_of_class(dbapi_connection: Any, tell: _Tell, sent: _Sent) -> Iterat
         dbapi_connection.__class__ = original
 
 
-def _telling(base: type, tell: _Tell, sent: _Sent) -> type:
+@functools.cache
+def _making_telling_cursors(original: type[Any]) -> type[Any]:
+    def cursor(self: Any, *args: Any, **keywords: Any) -> Any:
+        made = original.cursor(self, *args, **keywords)
+        kind: Any = type(made)
+        made.__class__ = _telling(kind)
+        return made
+
+    return type(original.__name__, (original,), {"__slots__": (), "cursor": cursor})
+
+
+@functools.cache
+def _telling(base: type[Any]) -> type[Any]:
     """Return a subclass of a class of cursors that tells of what it sends."""
     members: dict[str, Any] = {"__slots__": ()}
     for name in _SENDING:
         if hasattr(base, name):
-            members[name] = _sending(getattr(base, name), tell, sent)
+            members[name] = _sending(getattr(base, name))
     return type(base.__name__, (base,), members)
 
 
-def _sending(method: Any, tell: _Tell, sent: _Sent) -> Any:
+def _sending(method: Any) -> Any:
     name = method.__name__
 
     @functools.wraps(method)
     def send(self: Any, *args: Any, **keywords: Any) -> Any:
+        listener = _LISTENERS.get(id(_connection_of(self)))
         query = args[0] if args else _named(keywords, _QUERY)
         values = args[1] if len(args) > 1 else _named(keywords, _VALUES)
         if name in ("copy_expert", "callproc"):
@@ -248,13 +273,18 @@ def _sending(method: Any, tell: _Tell, sent: _Sent) -> Any:
             values = None
         if name == "callproc":
             query = f"SELECT * FROM {query}()"
-        is_told = query is not None and tell(self, name, query, values)
+        is_told = listener is not None and listener.tell(self, name, query, values)
         result = method(self, *args, **keywords)
-        if is_told:
-            sent()
+        if listener is not None and is_told:
+            listener.sent()
         return result
 
     return send
+
+
+def _connection_of(cursor: Any) -> Any:
+    """Return the connection that makes a cursor: SQLAlchemy's adapter, or the driver's own."""
+    return getattr(cursor, "_adapt_connection", None) or cursor.connection
 
 
 def _named(keywords: dict[str, Any], names: tuple[str, ...]) -> Any:
