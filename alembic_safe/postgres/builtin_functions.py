@@ -43,13 +43,15 @@ _VOLATILE_NAMES = """
     pg_restore_relation_stats pg_rotate_logfile pg_rotate_logfile_old
     pg_safe_snapshot_blocking_pids pg_sequence_last_value pg_show_all_file_settings
     pg_show_replication_origin_status pg_sleep pg_sleep_for pg_sleep_until pg_start_backup
-    pg_stat_file pg_stop_backup pg_switch_wal pg_sync_replication_slots pg_table_size
-    pg_tablespace_size pg_terminate_backend pg_total_relation_size pg_try_advisory_lock
-    pg_try_advisory_lock_shared pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared
-    pg_wal_replay_pause pg_wal_replay_resume pg_wal_summary_contents pg_xact_commit_timestamp
-    pg_xact_commit_timestamp_origin pg_xact_status query_to_xml query_to_xml_and_xmlschema
-    query_to_xmlschema random random_normal set_config setseed setval timeofday ts_rewrite
-    ts_stat txid_status uuidv4 uuidv7
+    pg_stat_clear_snapshot pg_stat_file pg_stat_reset pg_stat_reset_shared
+    pg_stat_reset_single_table_counters pg_stop_backup pg_switch_wal pg_sync_replication_slots
+    pg_table_size pg_tablespace_size pg_terminate_backend pg_total_relation_size
+    pg_try_advisory_lock pg_try_advisory_lock_shared pg_try_advisory_xact_lock
+    pg_try_advisory_xact_lock_shared pg_wal_replay_pause pg_wal_replay_resume
+    pg_wal_summary_contents pg_xact_commit_timestamp pg_xact_commit_timestamp_origin
+    pg_xact_status query_to_xml query_to_xml_and_xmlschema query_to_xmlschema random
+    random_normal set_config setseed setval timeofday ts_rewrite ts_stat txid_status uuidv4
+    uuidv7
 """
 
 VOLATILE = frozenset(_VOLATILE_NAMES.split())
@@ -101,9 +103,9 @@ _IMMUTABLE_OR_STABLE_NAMES = """
     numeric_ln numeric_log numeric_sqrt nummultirange numnode numrange obj_description
     octet_length oid oidvectortypes overlaps overlay parse_ident path percent_rank
     percentile_cont percentile_disc pg_available_extension_versions pg_available_extensions
-    pg_backup_start_time pg_basetype pg_char_to_encoding pg_client_encoding pg_collation_for
-    pg_collation_is_visible pg_column_compression pg_column_is_updatable pg_column_size
-    pg_column_toast_chunk_id pg_conf_load_time pg_config pg_conversion_is_visible
+    pg_backend_pid pg_backup_start_time pg_basetype pg_char_to_encoding pg_client_encoding
+    pg_collation_for pg_collation_is_visible pg_column_compression pg_column_is_updatable
+    pg_column_size pg_column_toast_chunk_id pg_conf_load_time pg_config pg_conversion_is_visible
     pg_current_snapshot pg_current_xact_id pg_current_xact_id_if_assigned pg_describe_object
     pg_encoding_max_length pg_encoding_to_char pg_event_trigger_ddl_commands
     pg_event_trigger_dropped_objects pg_event_trigger_table_rewrite_oid
@@ -132,28 +134,28 @@ _IMMUTABLE_OR_STABLE_NAMES = """
     pg_wal_lsn_diff pg_walfile_name pg_walfile_name_offset phraseto_tsquery pi plainto_tsquery
     point polygon position pow power querytree quote_ident quote_literal quote_nullable radians
     radius range_agg range_intersect_agg range_merge rank record_image_eq record_image_ne
-    regclass regexp_count regexp_instr
-    regexp_like regexp_match regexp_matches regexp_replace regexp_split_to_array
-    regexp_split_to_table regexp_substr regr_avgx regr_avgy regr_count regr_intercept regr_r2
-    regr_slope regr_sxx regr_sxy regr_syy repeat replace reverse right round row_number
-    row_security_active row_to_json rpad rtrim scale schema_to_xml schema_to_xml_and_xmlschema
-    schema_to_xmlschema session_user set_bit set_byte set_masklen setweight sha224 sha256 sha384
-    sha512 shobj_description sign similar_escape similar_to_escape sin sind sinh slope
-    split_part sqrt starts_with statement_timestamp stddev stddev_pop stddev_samp string_agg
-    string_to_array string_to_table strip strpos substr substring sum system_user table_to_xml
-    table_to_xml_and_xmlschema table_to_xmlschema tan tand tanh text textcat time timestamp
-    timestamptz timetz timezone to_ascii to_bin to_char to_date to_hex to_json to_jsonb
-    to_number to_oct to_regclass to_regcollation to_regnamespace to_regoper to_regoperator
-    to_regproc to_regprocedure to_regrole to_regtype to_regtypemod to_timestamp to_tsquery
-    to_tsvector transaction_timestamp translate trim_array trim_scale trunc ts_debug ts_delete
-    ts_filter ts_headline ts_lexize ts_parse ts_rank ts_rank_cd ts_token_type tsmultirange
-    tsquery_phrase tsrange tstzmultirange tstzrange tsvector_to_array txid_current
-    txid_current_if_assigned txid_current_snapshot txid_snapshot_xip txid_snapshot_xmax
-    txid_snapshot_xmin txid_visible_in_snapshot unicode_assigned unicode_version unistr unnest
-    upper upper_inc upper_inf uuid_extract_timestamp uuid_extract_version var_pop var_samp
-    varbit varchar variance version websearch_to_tsquery width width_bucket xid xml
-    xml_is_well_formed xml_is_well_formed_content xml_is_well_formed_document xmlagg xmlcomment
-    xmlexists xmltext xmlvalidate xpath xpath_exists
+    regclass regexp_count regexp_instr regexp_like regexp_match regexp_matches regexp_replace
+    regexp_split_to_array regexp_split_to_table regexp_substr regr_avgx regr_avgy regr_count
+    regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy repeat replace reverse right
+    round row_number row_security_active row_to_json rpad rtrim scale schema_to_xml
+    schema_to_xml_and_xmlschema schema_to_xmlschema session_user set_bit set_byte set_masklen
+    setweight sha224 sha256 sha384 sha512 shobj_description sign similar_escape
+    similar_to_escape sin sind sinh slope split_part sqrt starts_with statement_timestamp stddev
+    stddev_pop stddev_samp string_agg string_to_array string_to_table strip strpos substr
+    substring sum system_user table_to_xml table_to_xml_and_xmlschema table_to_xmlschema tan
+    tand tanh text textcat time timestamp timestamptz timetz timezone to_ascii to_bin to_char
+    to_date to_hex to_json to_jsonb to_number to_oct to_regclass to_regcollation to_regnamespace
+    to_regoper to_regoperator to_regproc to_regprocedure to_regrole to_regtype to_regtypemod
+    to_timestamp to_tsquery to_tsvector transaction_timestamp translate trim_array trim_scale
+    trunc ts_debug ts_delete ts_filter ts_headline ts_lexize ts_parse ts_rank ts_rank_cd
+    ts_token_type tsmultirange tsquery_phrase tsrange tstzmultirange tstzrange tsvector_to_array
+    txid_current txid_current_if_assigned txid_current_snapshot txid_snapshot_xip
+    txid_snapshot_xmax txid_snapshot_xmin txid_visible_in_snapshot unicode_assigned
+    unicode_version unistr unnest upper upper_inc upper_inf uuid_extract_timestamp
+    uuid_extract_version var_pop var_samp varbit varchar variance version websearch_to_tsquery
+    width width_bucket xid xml xml_is_well_formed xml_is_well_formed_content
+    xml_is_well_formed_document xmlagg xmlcomment xmlexists xmltext xmlvalidate xpath
+    xpath_exists
 """
 
 IMMUTABLE_OR_STABLE = frozenset(_IMMUTABLE_OR_STABLE_NAMES.split())
