@@ -338,6 +338,14 @@ class World:
     released: int | None = None
     transaction: Transaction | None = None
     journal: list[tuple[dict[Any, Any], Any, Any]] = field(default_factory=list)
+    _partners: dict[QualifiedName, dict[QualifiedName, None]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    """Tables that have, or once had, a foreign key to a table."""
+
+    def __post_init__(self) -> None:
+        for relation in self.relations.values():
+            self._note_partners(relation)
 
     @property
     def search_path(self) -> tuple[str, ...]:
@@ -385,6 +393,7 @@ class World:
     def put(self, relation: Relation) -> None:
         """Add a relation or replace the one of that name."""
         self._set(self.relations, relation.name, relation)
+        self._note_partners(relation)
         if relation.name in self.absent:
             self._set(self.absent, relation.name, None)
         for index in relation.indexes:
@@ -486,10 +495,18 @@ class World:
 
     def referencing(self, name: QualifiedName) -> Iterator[tuple[Relation, Constraint]]:
         """Yield the foreign keys of other tables, and of itself, that reference a table."""
-        for relation in self.relations.values():
+        for partner in tuple(self._partners.get(name, ())):
+            relation = self.relations.get(partner)
+            if relation is None:
+                continue
             for constraint in relation.constraints.values():
                 if constraint.type == "f" and constraint.referenced == name:
                     yield relation, constraint
+
+    def _note_partners(self, relation: Relation) -> None:
+        for constraint in relation.constraints.values():
+            if constraint.referenced is not None:
+                self._partners.setdefault(constraint.referenced, {})[relation.name] = None
 
     def forget(self) -> None:
         """Keep nothing that might not be true any more: a statement was not understood.
@@ -500,6 +517,7 @@ class World:
         for mapping in (self.relations, self.index_tables, self.types, self.functions):
             mapping.clear()
         self.absent.clear()
+        self._partners.clear()
         self.journal.clear()
         if self.transaction is not None:
             self.transaction.mark = 0
