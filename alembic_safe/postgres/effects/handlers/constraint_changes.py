@@ -62,6 +62,8 @@ def validate(alter: AlterTable, command: Any) -> None:
     table = alter.table
     recurses = constraint.type in _INHERITED or table.kind in "p?"
     alter.lock(LockMode.SHARE_UPDATE_EXCLUSIVE, recurse=recurses)
+    if alter.only and recurses and table.children and not constraint.is_validated:
+        tally.refuse("constraint must be validated on child tables too", "42P16")
     _refuse_validation(tally, table, constraint)
     _note(alter, "constraints_validated", constraint)
     if constraint.is_validated:
@@ -129,6 +131,9 @@ def drop(alter: AlterTable, command: Any) -> None:
     alter.lock(
         LockMode.ACCESS_EXCLUSIVE, recurse=constraint.type in _INHERITED or table.kind in "p?"
     )
+    if alter.only and constraint.type in _INHERITED:
+        for child in table.children:
+            tally.lock(child, LockMode.ACCESS_EXCLUSIVE)
     _note(alter, "constraints_dropped", constraint)
     _lock_partner(tally, constraint)
     if constraint.type in "pux":

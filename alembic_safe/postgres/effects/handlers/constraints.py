@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from alembic_safe.postgres.effects.expressions import value_of
 from alembic_safe.postgres.effects.handlers import indexes
 from alembic_safe.postgres.effects.handlers.alter_table import AlterTable, Subcommand
 from alembic_safe.postgres.effects.handlers.chosen_names import constraint_name, index_name
@@ -48,8 +49,17 @@ def add(alter: AlterTable, node: Any, column: str | None = None, *, is_null: boo
         Refused: the server certainly refuses it.
     """
     how = _ADD.get(constraint_type(node))
-    if how is not None:
-        how(alter, node, column, is_null)
+    if how is None:
+        return
+    if alter.table.kind not in "rpf?":
+        alter.tally.refuse(
+            f'ALTER action ADD CONSTRAINT cannot be performed on relation "{alter.name.name}"',
+            "42809",
+        )
+    if alter.tally.world.version >= 18:
+        # Inheriting tables are locked also for what they do not get.
+        alter.lock(LockMode.NONE)
+    how(alter, node, column, is_null)
 
 
 # CHECK and NOT NULL
@@ -58,10 +68,9 @@ def add(alter: AlterTable, node: Any, column: str | None = None, *, is_null: boo
 def _check(alter: AlterTable, node: Any, column: str | None, is_null: bool) -> None:
     if not node.is_enforced:
         needs_version(alter.tally, 18, "ENFORCED")
-    # Inheriting tables are locked for a check that they do not get, too, since version 18.
-    recurses = not node.is_no_inherit or alter.tally.world.version >= 18
-    alter.lock(LockMode.ACCESS_EXCLUSIVE, recurse=recurses)
+    alter.lock(LockMode.ACCESS_EXCLUSIVE, recurse=not node.is_no_inherit)
     table = alter.table
+    _refuse_expression(alter.tally, node.raw_expr)
     used = columns_used(node.raw_expr)
     need_columns(alter.tally, table, used, 'column "{}" does not exist')
     columns = tuple(name for name in table.columns if name in used) or tuple(sorted(used))
@@ -70,6 +79,16 @@ def _check(alter: AlterTable, node: Any, column: str | None, is_null: bool) -> N
     constraint = constraint_of(node, name, columns, alter.tally.world.batch)
     _inherit(alter, constraint, no_inherit=node.is_no_inherit)
     _note_added(alter.tally, table, constraint, "CHECK")
+
+
+def _refuse_expression(tally: Tally, expression: Any) -> None:
+    value = value_of(expression, tally.world)
+    if value.has_subquery:
+        tally.refuse("cannot use subquery in check constraint", "0A000")
+    if tally.world.complete:
+        for unknown in value.unknown:
+            if unknown.endswith("()"):
+                tally.may_fail(f"function {unknown} does not exist", "42883")
 
 
 def _not_null(alter: AlterTable, node: Any, column: str | None, is_null: bool) -> None:
@@ -195,6 +214,11 @@ def _key(alter: AlterTable, node: Any, column: str | None, is_null: bool) -> Non
     constraint = constraint_of(node, name, tuple(named), batch, name)
     index = key_index_of(node, name, columns, batch)
     need_partition_key(tally, table, columns, _KEYS[type_])
+    if type_ == "x":
+        if table.is_partitioned and tally.world.version < 17:
+            tally.refuse("exclusion constraints are not supported on partitioned tables", "0A000")
+    elif not node.without_overlaps:
+        indexes.refuse_method(tally, table, index)
     indexes.add_index(tally, table, index, constraint, only=alter.only)
     _note_added(tally, table, constraint, _KEYS[type_])
 
@@ -367,6 +391,8 @@ def _refuse_on_partitioned(alter: AlterTable, node: Any, partner: Relation) -> N
 def _referencing(tally: Tally, partner: Relation, constraint: Constraint) -> Constraint:
     """Return the foreign key with what it references, refused where there is no such key."""
     columns = constraint.referenced_columns
+    if columns:
+        _refuse_other_number(tally, constraint.columns, columns)
     keys = [index for index in partner.indexes.values() if index.is_unique]
     if not columns:
         keys = [index for index in keys if index.is_primary]
@@ -391,12 +417,22 @@ def _referencing(tally: Tally, partner: Relation, constraint: Constraint) -> Con
     index = keys[0] if keys else None
     if index is not None and not columns:
         columns = tuple(column for column in index.columns if column is not None)
+        _refuse_other_number(tally, constraint.columns, columns)
     return replace(
         constraint,
         referenced=partner.name,
         referenced_columns=columns,
         index=index.name if index is not None else None,
     )
+
+
+def _refuse_other_number(
+    tally: Tally, columns: tuple[str, ...], referenced: tuple[str, ...]
+) -> None:
+    if len(columns) != len(referenced):
+        tally.refuse(
+            "number of referencing and referenced columns for foreign key disagree", "42830"
+        )
 
 
 def _refuse_other_type(

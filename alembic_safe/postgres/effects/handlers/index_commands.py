@@ -210,6 +210,9 @@ def _reindex_table(table: Relation, tally: Tally, *, concurrently: bool) -> None
             return  # the server warns and does nothing more
         tally.only_outside_transaction()
         for member in tally.world.family(table.name):
+            if member.name != table.name:
+                # To list them, before the work and also for CONCURRENTLY.
+                tally.lock(member, LockMode.SHARE)
             if not member.is_partitioned:
                 _reindex_table(member, tally, concurrently=concurrently)
         return
@@ -273,6 +276,10 @@ def alter_index(node: Any, tally: Tally) -> None:
             tally.lock(name, LockMode.ACCESS_EXCLUSIVE)
             tally.rebuild(found[0] if found else Relation(name), name.name)
         elif kind in _LIGHT:
+            if kind != "AT_SetStatistics" and found is not None and found[0].is_partitioned:
+                tally.refuse(
+                    f'ALTER action SET cannot be performed on relation "{name.name}"', "42809"
+                )
             if kind == "AT_SetStatistics" and found is not None:
                 _refuse_statistics_of_column(tally, found[1], command.num)
             tally.lock(name, LockMode.SHARE_UPDATE_EXCLUSIVE)

@@ -57,6 +57,7 @@ def create_index(node: Any, tally: Tally) -> None:
     index = index_of(node, name, world.batch)
     _refuse_not_immutable(node, tally)
     need_columns(tally, table, index.uses, 'column "{}" does not exist')
+    refuse_method(tally, table, index)
     if index.is_unique:
         need_partition_key(tally, table, index.columns, "UNIQUE")
         if not are_new(tally, table, index.uses):
@@ -71,6 +72,34 @@ def _refuse_not_immutable(node: Any, tally: Tally) -> None:
         tally.refuse("functions in index expression must be marked IMMUTABLE", "42P17")
     if node.HasField("where_clause") and not value_of(node.where_clause, tally.world).is_immutable:
         tally.refuse("functions in index predicate must be marked IMMUTABLE", "42P17")
+
+
+def refuse_method(tally: Tally, table: Relation, index: Index) -> None:
+    """Refuse an index of a method that cannot do what is asked of it.
+
+    Raises:
+        Refused: it is unique and not a btree, or one of a column whose type has no order.
+    """
+    if index.is_unique and index.method in _NOT_UNIQUE:
+        tally.refuse(f'access method "{index.method}" does not support unique indexes', "0A000")
+    for name, operator_class in zip(index.columns, index.operator_classes, strict=False):
+        column = table.columns.get(name or "")
+        if column is None or column.type is None or column.type.is_array:
+            continue
+        is_plain = index.method == "btree" and operator_class is None
+        if is_plain and column.type.schema is None and column.type.name in _WITHOUT_ORDER:
+            tally.refuse(
+                f"data type {column.type.name} has no default operator class for access method"
+                ' "btree"',
+                "42704",
+            )
+
+
+_NOT_UNIQUE = frozenset({"brin", "gin", "gist", "hash", "spgist"})
+
+_WITHOUT_ORDER = frozenset(
+    {"box", "circle", "json", "line", "lseg", "path", "point", "polygon", "xml"}
+)
 
 
 def _is_there(node: Any, table: Relation, tally: Tally) -> bool:

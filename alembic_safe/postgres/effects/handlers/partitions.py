@@ -133,6 +133,9 @@ def adopt(tally: Tally, parent: QualifiedName, name: QualifiedName, bound: Any) 
     above = world.relations[parent]
     _refuse_overlap(tally, above, name, bound)
     _check_default_partition(tally, above, bound)
+    if world.version >= 15:
+        for other, _ in list(world.referencing(parent)):
+            tally.lock(other, LockMode.SHARE_ROW_EXCLUSIVE)
     world.put(_as_partition(world.relations[name], above, bound))
     world.put(replace(above, children=(*above.children, name)))
     for index in above.indexes.values():

@@ -71,7 +71,7 @@ def drop_tables(named: list[Relation], tally: Tally, *, cascade: bool) -> None:
             _assume_partners(table.name, tally)
         tally.lock(table, LockMode.ACCESS_EXCLUSIVE)
         for partner in _partners(table):
-            tally.lock(partner, LockMode.ACCESS_EXCLUSIVE, family=True)
+            _lock_partner(partner, tally)
         for other, constraint in list(world.referencing(table.name)):
             if other.name not in doomed:
                 _drop_foreign_key(other, constraint, tally)
@@ -89,11 +89,11 @@ def _refuse_where_used(
     table: Relation, doomed: dict[QualifiedName, Relation], tally: Tally
 ) -> None:
     heirs = any(child not in doomed for child in table.children)
+    referenced = [member.name for member in tally.world.family(table.name) if member.name in doomed]
     keys = any(
         other.name not in doomed
-        for member in tally.world.family(table.name)
-        if member.name in doomed
-        for other, _ in tally.world.referencing(member.name)
+        for name in [*referenced, *(table.parents if table.is_partition else ())]
+        for other, _ in tally.world.referencing(name)
     )
     if heirs or keys or table.dependents:
         tally.refuse(
@@ -120,8 +120,22 @@ def _assume_partners(table: QualifiedName, tally: Tally) -> None:
 
 def _partners(table: Relation) -> Iterator[QualifiedName]:
     for constraint in table.constraints.values():
-        if constraint.type == "f" and constraint.referenced is not None:
+        # That of a partition has no triggers on the other table.
+        is_own = constraint.type == "f" and not constraint.inherited
+        if is_own and constraint.referenced is not None:
             yield constraint.referenced
+
+
+def _lock_partner(name: QualifiedName, tally: Tally) -> None:
+    """Lock what a foreign key references: where its triggers are, up to version 14 on tables with
+    rows alone."""
+    partner = tally.world.find(name)
+    if tally.world.version >= 15 or partner is None or not partner.is_partitioned:
+        tally.lock(name, LockMode.ACCESS_EXCLUSIVE, family=True)
+        return
+    for member in tally.world.family(name):
+        if not member.is_partitioned:
+            tally.lock(member, LockMode.ACCESS_EXCLUSIVE)
 
 
 def _drop_foreign_key(table: Relation, constraint: Constraint, tally: Tally) -> None:

@@ -207,6 +207,8 @@ class _Definition:
     def _column(self, definition: Any) -> None:
         column = column_of(definition, self._name, self._tally)
         inherited = self._columns.get(column.name)
+        if inherited is not None and not inherited.inherited:
+            self._tally.refuse(f'column "{column.name}" specified more than once', "42701")
         if inherited is not None:
             column = replace(
                 inherited,
