@@ -289,6 +289,46 @@ def test_the_strongest_lock_of_all_sub_commands_is_taken(shop: World) -> None:
     assert effects.locks == {QualifiedName("orders", "public"): LockMode.ACCESS_EXCLUSIVE}
 
 
+# Proofs of NOT NULL
+
+PROOFS = {
+    "a is not null": True,
+    "not (a is null)": True,
+    "not (not (a is not null))": True,
+    "a is not null and b > 0": True,
+    "a is not null or b is not null": False,
+    "(a is not null and b > 0) or (b < 0 and a is not null)": True,
+    "not (a is null or b is null)": True,
+    "not (a is null and b is null)": False,
+    "(a, b) is not null": True,
+    "a = 1": False,
+    "b is not null": False,
+    "coalesce(a, 0) > 0": False,
+    "case when a is not null then true else false end": False,
+}
+
+
+@pytest.mark.parametrize(("check", "is_proof"), PROOFS.items())
+def test_a_check_that_proves_not_null_spares_the_scan(check: str, is_proof: bool) -> None:
+    world = World(complete=True)
+    effects_of(f"create table t (a int, b int, check ({check}))", world)
+    world.settle()
+    assert bool(one("alter table t alter a set not null", world).scans) != is_proof
+
+
+def test_the_server_takes_the_same_checks_as_proofs(database: Database) -> None:
+    told: list[str] = []
+    with database.connect() as connection:
+        connection.add_notice_handler(lambda notice: told.append(notice.message_primary or ""))
+        connection.execute("set client_min_messages to debug1")
+        for check, is_proof in PROOFS.items():
+            connection.execute(f"create table t (a int, b int, check ({check}))")
+            told.clear()
+            connection.execute("alter table t alter a set not null")
+            assert any("sufficient to prove" in message for message in told) == is_proof, check
+            connection.execute("drop table t")
+
+
 # What a file does not tell
 
 
