@@ -474,6 +474,15 @@ _TYPE_OF = """(
 
 # One row for each name: the most volatile overload. Whose body a call runs is not known then.
 FUNCTIONS = f"""
+WITH firing AS (
+    -- pg_trigger has no index by function, and rows for each foreign key.
+    SELECT t.tgfoid AS function_oid,
+           array_agg(CAST(t.tgname AS text) ORDER BY t.oid) AS names,
+           array_agg(CAST(t.tgrelid AS bigint) ORDER BY t.oid) AS relations
+    FROM pg_trigger AS t
+    WHERE NOT t.tgisinternal
+    GROUP BY t.tgfoid
+)
 SELECT DISTINCT ON (schema, name)
        CAST(p.oid AS bigint) AS oid,
        CAST(p.proname AS text) AS name,
@@ -493,14 +502,8 @@ SELECT DISTINCT ON (schema, name)
            WHERE d.refclassid = CAST('pg_proc' AS regclass) AND d.refobjid = p.oid
            AND d.deptype IN ('n', 'a') AND d.classid <> CAST('pg_trigger' AS regclass)
        ) AS is_used,
-       ARRAY(
-           SELECT CAST(t.tgname AS text) FROM pg_trigger AS t
-           WHERE t.tgfoid = p.oid AND NOT t.tgisinternal ORDER BY t.oid
-       ) AS trigger_names,
-       ARRAY(
-           SELECT CAST(t.tgrelid AS bigint) FROM pg_trigger AS t
-           WHERE t.tgfoid = p.oid AND NOT t.tgisinternal ORDER BY t.oid
-       ) AS trigger_relations,
+       COALESCE(firing.names, CAST(ARRAY[] AS text[])) AS trigger_names,
+       COALESCE(firing.relations, CAST(ARRAY[] AS bigint[])) AS trigger_relations,
        count(*) OVER (PARTITION BY p.proname, p.pronamespace) > 1 AS is_overloaded,
        CASE WHEN l.lanname IN ('sql', 'plpgsql') THEN p.prosrc ELSE '' END AS body,
        l.lanname = 'sql' AND p.prokind = 'f' AND NOT p.proretset AND NOT p.proisstrict
@@ -509,6 +512,7 @@ SELECT DISTINCT ON (schema, name)
 FROM pg_proc AS p
 JOIN pg_namespace AS n ON n.oid = p.pronamespace AND {_IN_USE.format("n")}
 JOIN pg_language AS l ON l.oid = p.prolang
+LEFT JOIN firing ON firing.function_oid = p.oid
 ORDER BY schema, name, position(CAST(p.provolatile AS text) IN 'vsi')
 """
 
