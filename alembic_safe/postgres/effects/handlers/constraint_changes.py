@@ -158,10 +158,11 @@ def _drop_unknown(alter: AlterTable, name: str) -> None:
 def _lock_partner(tally: Tally, constraint: Constraint) -> None:
     if constraint.type != "f" or constraint.referenced is None:
         return
-    if tally.world.version >= 15:
+    partner = tally.world.find(constraint.referenced)
+    if tally.world.version >= 15 or partner is None or not partner.is_partitioned:
         tally.lock(constraint.referenced, LockMode.ACCESS_EXCLUSIVE, family=True)
         return
-    # Of its partitions only those with rows have triggers, which are dropped.
+    # Up to version 14 only partitions with rows have triggers, which are dropped.
     tally.lock(constraint.referenced, LockMode.ACCESS_EXCLUSIVE)
     for member in tally.world.family(constraint.referenced):
         if not member.is_partitioned:
