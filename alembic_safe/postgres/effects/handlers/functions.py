@@ -25,6 +25,8 @@ def create_function(node: Any, tally: Tally) -> None:
     from postgast import pg_query_pb2 as grammar
 
     world = tally.world
+    if node.HasField("sql_body") and world.version < 14:
+        tally.refuse('syntax error at or near "BEGIN"', "42601")
     options = {item.def_elem.defname: item.def_elem.arg for item in node.options}
     parts = strings(node.funcname)
     schema = parts[-2] if len(parts) > 1 else world.search_path[0]
