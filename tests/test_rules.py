@@ -14,6 +14,7 @@ from conftest import Database
 from markdown_blocks import DOCS
 from rule_examples import (
     EXAMPLES,
+    MEASUREMENTS,
     SHOP,
     Example,
     codes,
@@ -175,6 +176,54 @@ def test_a_column_that_is_new_tightens_nothing() -> None:
     ALTER TABLE orders ADD CONSTRAINT ck CHECK (weight > 0) NOT VALID;
     """
     assert messages(sql) == {}
+
+
+# Transactions
+
+
+@pytest.mark.parametrize("sql", ["SAVEPOINT s; ROLLBACK TO s; RELEASE s", "SAVEPOINT s; RELEASE s"])
+def test_savepoints_leave_the_transaction_of_the_revision_alone(sql: str) -> None:
+    assert messages(sql) == {}
+
+
+@pytest.mark.parametrize(
+    "sql", ["COMMIT", "ROLLBACK", "BEGIN", "START TRANSACTION", "END", "ABORT"]
+)
+def test_what_ends_or_begins_it_is_reported(sql: str) -> None:
+    assert list(messages(sql)) == ["transaction-in-text"]
+
+
+@pytest.mark.parametrize("begin", ["BEGIN", "START TRANSACTION"])
+def test_a_text_may_have_a_transaction_of_its_own_and_has_to_end_it(begin: str) -> None:
+    assert messages(f"{begin}; SELECT 1; COMMIT", in_transaction=False) == {}
+    assert list(messages(f"{begin}; SELECT 1", in_transaction=False)) == ["transaction-left-open"]
+
+
+# Where there is no exact fix, there is advice
+
+
+PARTITIONED = SHOP + MEASUREMENTS + "ALTER TABLE measurements ADD COLUMN order_id bigint;"
+
+
+@pytest.mark.parametrize(
+    ("sql", "version", "advice"),
+    [
+        ("CREATE INDEX ix ON measurements (value)", 18, "ON ONLY the partitioned table"),
+        (
+            "ALTER TABLE measurements ADD CONSTRAINT fk FOREIGN KEY (order_id) REFERENCES orders",
+            17,
+            "on each partition",
+        ),
+        ("ALTER TABLE measurements ADD CONSTRAINT u UNIQUE (day)", 18, "on each partition"),
+    ],
+)
+def test_a_partitioned_table_is_done_partition_by_partition(
+    sql: str, version: int, advice: str
+) -> None:
+    found = judged(sql, before=PARTITIONED, version=version)
+    (finding, *_) = chain.from_iterable(each.findings for each in found)
+    assert finding.fix is None
+    assert advice in finding.advice
 
 
 # Keys of rows

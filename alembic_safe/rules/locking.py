@@ -43,7 +43,19 @@ def index_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iterat
         f" is built",
         table_of(effects, world),
         indexes.index_concurrently(effects, surroundings),
+        advice=_of_partitions(
+            effects,
+            surroundings,
+            "build it ON ONLY the partitioned table, concurrently on each partition, and attach"
+            " each with ALTER INDEX ... ATTACH PARTITION",
+        ),
     )
+
+
+def _of_partitions(effects: Effects, surroundings: Surroundings, advice: str) -> str:
+    """Return what to do where the table is partitioned; empty where it is not."""
+    table = surroundings.world.find(table_of(effects, surroundings.world))
+    return advice if table is not None and table.is_partitioned else ""
 
 
 @only_for("alter_table_stmt")
@@ -94,12 +106,21 @@ def add_constraint_validated(effects: Effects, surroundings: Surroundings) -> It
     if checked:
         world = surroundings.world
         names = words([_CHECKED[constraint_type(each)] + _named(each.conname) for each in checked])
+        not_valid = constraints.constraint_not_valid(effects, surroundings)
         yield Finding(
             "add-constraint-validated",
             Severity.ERROR,
             f"blocks {blocked_tables(effects, world)} while all rows are checked against {names}",
             table_of(effects, world),
-            constraints.constraint_not_valid(effects, surroundings),
+            not_valid,
+            advice=""
+            if not_valid is not None
+            else _of_partitions(
+                effects,
+                surroundings,
+                "before PostgreSQL 18 add it NOT VALID on each partition and validate it there;"
+                " then the partitioned table takes it without a scan",
+            ),
         )
 
 
@@ -134,6 +155,12 @@ def constraint_builds_index(effects: Effects, surroundings: Surroundings) -> Ite
             f"blocks {blocked_tables(effects, world)} while the index of {words(built)} is built",
             table_of(effects, world),
             indexes.constraint_using_index(effects, surroundings),
+            advice=_of_partitions(
+                effects,
+                surroundings,
+                "build a unique index concurrently on each partition, and make it the constraint"
+                " there; then the partitioned table takes it over",
+            ),
         )
 
 

@@ -92,8 +92,8 @@ def transaction_in_text(effects: Effects, surroundings: Surroundings) -> Iterato
     that goes with it, and cannot be run again. Leave such words out; where statements have to
     commit one by one, put them into `op.get_context().autocommit_block()`.
     """
-    ends = effects.command in ("BEGIN", "START", "COMMIT", "ROLLBACK", "PREPARE")
-    if effects.node_name == "transaction_stmt" and ends and effects.details.get("is_others"):
+    is_whole = _transaction_kind(effects) in ("BEGIN", "START", "COMMIT", "ROLLBACK", "PREPARE")
+    if is_whole and effects.details["is_others"]:
         yield Finding(
             "transaction-in-text",
             Severity.ERROR,
@@ -112,7 +112,7 @@ def transaction_left_open(
     Nothing of it stays when the connection closes, and its locks are kept until then.
     """
     block = surroundings.world.transaction
-    begun = [each for each in seen if each.command in ("BEGIN", "START")]
+    begun = [each for each in seen if _transaction_kind(each) in ("BEGIN", "START")]
     if block is not None and block.begun_by_text and begun:
         yield (
             begun[-1],
@@ -122,6 +122,16 @@ def transaction_left_open(
                 "opens a transaction that nothing commits, so that nothing of it stays",
             ),
         )
+
+
+def _transaction_kind(effects: Effects) -> str:
+    """Return `BEGIN`, `ROLLBACK`, `ROLLBACK_TO`, ...; empty for other statements."""
+    if effects.node_name != "transaction_stmt":
+        return ""
+    from postgast import pg_query_pb2 as grammar
+
+    name = str(grammar.TransactionStmtKind.Name(effects.node.kind))
+    return name.removeprefix("TRANS_STMT_")
 
 
 _USUAL_KEY = "id"
