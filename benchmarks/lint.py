@@ -46,6 +46,7 @@ REVISION = """\
 import sqlalchemy as sa
 from alembic import op
 
+transactional = {transactional}
 revision = "r{number:04}"
 down_revision = {down!r}
 
@@ -69,11 +70,22 @@ CREATE = """\
     op.create_index("ix_t{table}_name", "t{table}", ["name"])
 """
 
-CHANGE = """\
+COLUMN = """\
     op.add_column("t{table}", sa.Column("c{number}", sa.Text(), nullable=True))
-    op.create_index_concurrently("ix_t{table}_c{number}", "t{table}", ["c{number}"])
-    op.create_check_constraint_not_valid("ck_{number}", "t{table}", "length(c{number}) < 100")
+"""
+
+INDEX = """\
+    op.create_index_concurrently("ix_t{table}_{number}", "t{table}", ["state", "name"])
+"""
+
+CHECK = """\
+    op.create_check_constraint_not_valid("ck_{number}", "t{table}", "length(name) < {number} + 1")
     op.validate_constraint("ck_{number}", "t{table}")
+"""
+
+ROWS = """\
+    op.backfill("t{table}", {{"state": "1"}}, where="state = 0")
+    op.execute("INSERT INTO t{table} (name) VALUES ('first')")
 """
 
 CARELESS = """\
@@ -85,17 +97,21 @@ CARELESS = """\
 """
 
 
+BODIES = (CREATE, COLUMN, INDEX, COLUMN, CHECK, COLUMN, ROWS, COLUMN, INDEX, CARELESS)
+
+
 def write_environment(folder: Path) -> None:
-    """Write an Alembic environment: of ten revisions one makes a table, three are careless with
-    it."""
+    """Write an Alembic environment: of ten revisions one makes a table, eight change it with
+    care, and one without."""
     (folder / "migrations" / "versions").mkdir(parents=True)
     (folder / "migrations" / "env.py").write_text(ENV)
     (folder / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s/migrations\n")
     for number in range(REVISIONS):
-        body = (CREATE, *[CHANGE] * 6, *[CARELESS] * 3)[number % 10]
+        body = BODIES[number % len(BODIES)]
         text = REVISION.format(
             number=number,
             down=f"r{number - 1:04}" if number else None,
+            transactional=body not in (INDEX, CHECK, ROWS),
             body=body.format(table=number // 10, number=number),
         )
         (folder / "migrations" / "versions" / f"r{number:04}.py").write_text(text)

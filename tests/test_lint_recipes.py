@@ -199,6 +199,30 @@ def test_what_alembic_writes_is_caught(tmp_path: Path, name: str, knows_history:
     assert report.errors, told(report)
 
 
+SAFE = {
+    "an index in an autocommit block": """
+with op.get_context().autocommit_block():
+    op.execute("SET lock_timeout = 0")
+    op.create_index("ix", "orders", ["note"], postgresql_concurrently=True)
+""",
+    "operations of the package in a transaction": """
+op.create_index_concurrently("ix", "orders", ["note"])
+op.backfill("orders", {"note": "''"}, where="note IS NULL")
+""",
+    "a column": 'op.add_column("orders", sa.Column("x", sa.Text()))',
+    "a column with a default": 'op.add_column("orders", sa.Column("x", sa.Text(),'
+    ' server_default="", nullable=False))',
+}
+
+
+@pytest.mark.parametrize("name", SAFE)
+def test_what_is_safe_by_hand_is_clean(tmp_path: Path, name: str) -> None:
+    project = LintedProject(tmp_path)
+    write_history(project, "r1", upgrade=TABLES_OF_ALEMBIC)
+    write_history(project, "r2", "r1", upgrade=SAFE[name])
+    assert told(project.lint(LintSettings(), ranges=["r2"])) == []
+
+
 def test_nothing_is_said_of_tables_that_the_revision_makes(tmp_path: Path) -> None:
     project = LintedProject(tmp_path)
     write_history(

@@ -141,6 +141,14 @@ def test_an_autocommit_block_ends_the_transaction(project: LintedProject) -> Non
         """,
     )
     assert [sql for _line, sql in written(project)] == ["COMMIT;", "VACUUM t;", "BEGIN;"]
+    (step,) = steps(project)
+    assert [each.is_control for each in step.written] == [True, False, True]
+
+
+def test_a_commit_in_text_is_text(project: LintedProject) -> None:
+    write_history(project, "r1", upgrade='op.execute("COMMIT")')
+    (step,) = steps(project)
+    assert [each.is_control for each in step.written] == [False]
 
 
 def test_operations_of_the_package_say_who_they_are(project: LintedProject) -> None:

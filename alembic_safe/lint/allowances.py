@@ -12,7 +12,9 @@ import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_MARK = "alembic-safe:"
+MARK = "alembic-safe:"
+"""What every such comment has."""
+
 _COMMENT = re.compile(r"(?:#|--)\s*alembic-safe:\s*(.*)$")
 _ALLOW = re.compile(r"allow\s+([\w-]+(?:\s*,\s*[\w-]+)*)\s*(?:--\s*(.*))?$")
 _LINE_OF_SQL = re.compile(r"^(.*?)(--\s*alembic-safe:.*)$")
@@ -45,8 +47,6 @@ def allowances_in_python(source: str, first_function: int) -> list[Allowance]:
         source: the file's text.
         first_function: the line of its first function.
     """
-    if _MARK not in source:
-        return []
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     lines = source.splitlines()
     found = []
@@ -66,8 +66,6 @@ def allowances_in_sql(source: str) -> list[Allowance]:
     A comment on a line of its own is about the statement below it; where an empty line follows
     it, before the first statement, it is about the whole file.
     """
-    if _MARK not in source:
-        return []
     lines = source.splitlines()
     found = []
     for number, code, comment in _comments_in_sql(lines):

@@ -108,6 +108,15 @@ class RevisionJudge:
         return judged
 
 
+def _control(text: str, world: World) -> bool:
+    """Begin or end a transaction; return whether one is open."""
+    if text.startswith("BEGIN"):
+        begin(world)
+        return True
+    end(world)
+    return False
+
+
 def _open(step: RecordedStep, world: World, in_transaction: bool) -> bool:
     """Begin the transaction of a step, and set what was set for it. Return whether offline mode
     has a transaction open.
@@ -120,12 +129,8 @@ def _open(step: RecordedStep, world: World, in_transaction: bool) -> bool:
         begin(world)
     for text in step.before:
         word = text.partition(" ")[0].strip().rstrip(";").upper()
-        if word == "BEGIN":
-            in_transaction = True
-            begin(world)
-        elif word == "COMMIT":
-            in_transaction = False
-            end(world)
+        if word in ("BEGIN", "COMMIT"):
+            in_transaction = _control(word, world)
         elif word == "SET":
             effects_of(text, world)
     return in_transaction
@@ -135,6 +140,9 @@ def _learn(step: RecordedStep, source: RevisionSource, world: World, judged: Jud
     """Let the world see what a step does."""
     seen = []
     for written in step.written:
+        if written.is_control:
+            _control(written.text, world)
+            continue
         for text in executed(written):
             seen += effects_of(text, world)
     judged.note_missing(seen)
@@ -179,6 +187,9 @@ class _StepJudge:
 
     def judge_all(self) -> None:
         for written in self.step.written:
+            if written.is_control:
+                _control(written.text, self.judge.world)
+                continue
             for text in executed(written):
                 self._text(text, written)
         if self.step.unreadable:
@@ -214,10 +225,10 @@ class _StepJudge:
 
     def _add(self, judgement: Judgement, written: Written) -> None:
         effects = judgement.effects
-        extent = self.source.extent(written.line)
         for finding in judgement.findings:
             weighed = self.weights.weigh(finding, effects, self.judge.world)
             if weighed is not None:
+                extent = self.source.extent(written.line)
                 line = self.source.line_of(effects.sql, extent)
                 self._locate(weighed, extent, line, effects.sql, written.assured)
 

@@ -14,6 +14,7 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 from alembic.config import Config
+from alembic.ddl.impl import DefaultImpl
 from alembic.operations import Operations
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, RevisionStep
@@ -44,12 +45,15 @@ class Written:
         line: of the call in the revision file; 0 where the file has no part in it.
         operation: the operation of this package that wrote it.
         assured: the reason of the `alembic_safe.assured` block in which it stands.
+        is_control: whether it is the begin or end of a transaction that an `autocommit_block()`
+            stands for, and no text of the revision.
     """
 
     text: str
     line: int = 0
     operation: SafeOperation | None = None
     assured: str | None = None
+    is_control: bool = False
 
 
 @dataclass(frozen=True)
@@ -210,8 +214,8 @@ class Recorder:
         if self._step is None:
             self._outside.append(text)
             return
-        line, operation = self._caller()
-        self._step.written.append(Written(text, line, operation, current_reason()))
+        line, operation, is_control = self._caller()
+        self._step.written.append(Written(text, line, operation, current_reason(), is_control))
 
     def flush(self) -> None:
         """Do what a file has to be able to do."""
@@ -269,19 +273,22 @@ class Recorder:
     def _read(self, what: str) -> None:
         """Note that the running revision looked at the rows of a query."""
         if self._step is not None:
-            line, _ = self._caller()
+            line, _, _ = self._caller()
             self._step.unreadable.append(Unreadable(line, what, stopped=False))
 
-    def _caller(self) -> tuple[int, SafeOperation | None]:
-        """Return the line of the revision file that is running, and our operation, if it is one."""
-        operation = None
+    def _caller(self) -> tuple[int, SafeOperation | None, bool]:
+        """Return the line of the revision file that is running, our operation, if it is one, and
+        whether Alembic begins or ends a transaction."""
+        operation, is_control = None, False
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_globals is not self._module:
             if frame.f_code is _INVOKE:
                 operation = frame.f_locals.get("operation")
+            is_control = is_control or frame.f_code in _CONTROL
             frame = frame.f_back
         line = frame.f_lineno if frame is not None else 0
-        return line, operation if isinstance(operation, SafeOperation) else None
+        own = operation if isinstance(operation, SafeOperation) else None
+        return line, own, is_control
 
     def _line_of(self, error: Exception) -> int:
         line, traceback = 0, error.__traceback__
@@ -293,6 +300,7 @@ class Recorder:
 
 
 _INVOKE: CodeType = Operations.invoke.__code__
+_CONTROL = frozenset({DefaultImpl.emit_begin.__code__, DefaultImpl.emit_commit.__code__})
 
 
 def _reason(error: Exception) -> str:

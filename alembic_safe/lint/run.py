@@ -122,6 +122,8 @@ def lint_revisions(
         has_own_rules = revisions.has_own_rules or files.has_own_rules
         codes = frozenset() if has_own_rules else CODES | OWN_CODES
         for source in sources.read():
+            if not source.allowances:
+                continue
             skipped = not_judged_lines(source, judges_downgrades=request.downgrades)
             found += allowing.useless(source, codes, skipped)
     if request.is_whole:

@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from alembic_safe.lint.allowances import Allowance, allowances_in_python, allowances_in_sql
+from alembic_safe.lint.allowances import (
+    MARK,
+    Allowance,
+    allowances_in_python,
+    allowances_in_sql,
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,10 @@ class Source:
     @cached_property
     def allowances(self) -> list[Allowance]:
         """The comments that let findings through."""
+        # Most files have none, and need not be parsed.
+        return self._read_allowances() if MARK in self.text else []
+
+    def _read_allowances(self) -> list[Allowance]:
         raise NotImplementedError
 
     def shown(self, extent: Extent) -> list[tuple[int, str]]:
@@ -56,9 +65,7 @@ class Source:
 class SqlSource(Source):
     """An `.sql` file."""
 
-    @cached_property
-    def allowances(self) -> list[Allowance]:
-        """The comments that let findings through."""
+    def _read_allowances(self) -> list[Allowance]:
         return allowances_in_sql(self.text)
 
     def extent(self, offset: int, length: int) -> Extent:
@@ -75,9 +82,7 @@ class RevisionSource(Source):
         """The file's syntax tree. Alembic has loaded it, so that it can be parsed."""
         return ast.parse(self.text)
 
-    @cached_property
-    def allowances(self) -> list[Allowance]:
-        """The comments that let findings through."""
+    def _read_allowances(self) -> list[Allowance]:
         functions = [node.lineno for node in self.tree.body if isinstance(node, ast.FunctionDef)]
         return allowances_in_python(self.text, min(functions, default=len(self.lines) + 1))
 
@@ -89,19 +94,19 @@ class RevisionSource(Source):
         if not line:
             return Extent(0, 0)
         found = Extent(line, line)
-        for node in ast.walk(self.tree):
-            if not isinstance(node, ast.stmt) or node.end_lineno is None:
-                continue
+        for node in self._statements:
+            last = node.end_lineno or node.lineno
             if isinstance(node, ast.With):
-                last = node.end_lineno if line == node.lineno else node.body[0].lineno - 1
-                extent = Extent(node.lineno, last)
+                last = last if line == node.lineno else node.body[0].lineno - 1
             elif hasattr(node, "body"):
-                extent = Extent(node.lineno, node.lineno)
-            else:
-                extent = Extent(node.lineno, node.end_lineno)
-            if line in extent:
-                found = extent
+                last = node.lineno
+            if node.lineno <= line <= last:
+                found = Extent(node.lineno, last)
         return found
+
+    @cached_property
+    def _statements(self) -> list[ast.stmt]:
+        return list(_statements_in(self.tree))
 
     def line_of(self, sql: str, extent: Extent) -> int:
         """Return the line of a Python statement on which an SQL statement begins, where its text
@@ -139,6 +144,15 @@ class RevisionSource(Source):
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 yield node.targets[0].id, node.value
+
+
+def _statements_in(block: ast.AST) -> Iterator[ast.stmt]:
+    """Yield the statements of a block, each before those inside of it; expressions have none."""
+    for name in ("body", "orelse", "finalbody", "handlers"):
+        for node in getattr(block, name, ()):
+            if isinstance(node, ast.stmt):
+                yield node
+            yield from _statements_in(node)
 
 
 _EXECUTING = frozenset({"execute", "exec_driver_sql", "scalar", "scalars", "text", "DDL"})
