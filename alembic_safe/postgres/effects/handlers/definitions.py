@@ -9,6 +9,7 @@ from typing import Any
 
 from alembic_safe.postgres.effects.handlers.names import strings
 from alembic_safe.postgres.effects.handlers.trees import messages
+from alembic_safe.postgres.effects.model import Change
 from alembic_safe.postgres.effects.proofs import columns_proved_not_null
 from alembic_safe.postgres.effects.tally import Tally
 from alembic_safe.postgres.effects.world import Constraint, Index, Relation
@@ -260,3 +261,29 @@ def are_new(tally: Tally, table: Relation, columns: Iterable[str]) -> bool:
     return bool(found) and all(
         column is not None and tally.world.is_unreleased(column.born) for column in found
     )
+
+
+def need_free_name(tally: Tally, table: Relation, name: str) -> None:
+    """Refuse a constraint whose name the table has already.
+
+    Raises:
+        Refused: it has.
+    """
+    if name in table.constraints:
+        tally.refuse(
+            f'constraint "{name}" for relation "{table.name.name}" already exists', "42710"
+        )
+
+
+def note_added(tally: Tally, table: Relation, constraint: Constraint, tightens: str) -> None:
+    """Note a new constraint, and where it may refuse what the running release writes that it does.
+
+    Args:
+        tally: of the statement.
+        table: with its columns.
+        constraint: the new one.
+        tightens: what it is, for a message; empty where it refuses nothing new.
+    """
+    tally.details.setdefault("constraints_added", []).append((table.name, constraint))
+    if tightens and constraint.is_enforced and not are_new(tally, table, constraint.columns):
+        tally.change(Change.TIGHTENED, "constraint", table.name, constraint.name, detail=tightens)
