@@ -147,6 +147,7 @@ def test_no_database_stays(suite: Suite, newest_server: ScratchServer) -> None:
     assert names == []
 
 
+@pytest.mark.slow
 def test_several_processes_have_an_embedded_server_each_where_none_is_given(suite: Suite) -> None:
     suite.write("conftest.py", "")
     failed, told = suite.failed("-k", "round_trip or equal_head", "-n", "2")
@@ -202,6 +203,7 @@ def test_logging_is_left_as_it_was(suite: Suite) -> None:
     assert failed == set(), told
 
 
+@pytest.mark.slow
 def test_an_async_environment(suite: Suite) -> None:
     use_driver(suite.project, "postgresql+asyncpg://nobody@127.0.0.1:1/production")
     failed, told = suite.failed("-k", "round_trip")
@@ -359,6 +361,7 @@ def test_a_sequence_that_breaks_the_old_release_fails(suite: Suite) -> None:
 # What is missing
 
 
+@pytest.mark.slow
 def test_rows_that_cannot_be_made_up_ask_for_values(suite: Suite) -> None:
     # A check of which the clients know nothing.
     suite.replace(
