@@ -14,9 +14,12 @@ from pathlib import Path
 from rule_examples import EXAMPLES, SHOP, Example, judged_example
 
 from alembic_safe.rules import (
+    column_types,
     compatibility,
     data_loss,
     locking,
+    partitioning,
+    rebuilding,
     schema_design,
     transactions,
     waiting,
@@ -50,11 +53,14 @@ servers and judged as well. There is a shop in all of them:
 
 FAMILIES = {
     locking: "Work while others wait",
+    rebuilding: "What is built again as a whole",
+    partitioning: "Partitions",
     waiting: "Locks that are waited for",
     compatibility: "What the running release cannot use any more",
     data_loss: "Data that is lost",
     transactions: "Where a statement stands",
-    schema_design: "What hurts later",
+    column_types: "Types that hurt later",
+    schema_design: "Keys, names and the rest that hurts later",
 }
 """The modules of `alembic_safe.rules`, in the order of the page."""
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from alembic_safe.rules import (
+    column_types,
     compatibility,
     data_loss,
     locking,
+    partitioning,
+    rebuilding,
     schema_design,
     transactions,
     waiting,
@@ -21,9 +24,12 @@ from alembic_safe.rules.finding import RevisionRule, Rule
 RULES: Sequence[Rule] = (
     *transactions.TRANSACTIONS,
     *locking.LOCKING,
+    *rebuilding.REBUILDING,
+    *partitioning.PARTITIONING,
     *waiting.WAITING,
     *compatibility.COMPATIBILITY,
     *data_loss.DATA_LOSS,
+    *column_types.COLUMN_TYPES,
     *schema_design.SCHEMA_DESIGN,
 )
 

@@ -8,20 +8,21 @@ from typing import Any
 from alembic_safe.postgres.effects import Effects
 from alembic_safe.rules.compatibility import required_column
 from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings, only_for
-from alembic_safe.rules.fixes import columns, constraints, indexes, not_null, partitions
+from alembic_safe.rules.fixes import columns, constraints, indexes, not_null
+from alembic_safe.rules.partitioning import PARTITIONING
 from alembic_safe.rules.reading import (
     added_columns,
     blocked_tables,
     column_constraint,
     constraint_type,
     new_constraints,
-    shown,
     subcommands,
     table_of,
     unless,
     words,
     written,
 )
+from alembic_safe.rules.rebuilding import REBUILDING
 
 
 @only_for("index_stmt")
@@ -294,139 +295,6 @@ def _unless_the_same(retyped: Sequence[Any]) -> str:
     return f", unless {words(unknown)} can stay as it is" if unknown else ""
 
 
-@only_for("alter_table_stmt")
-def attach_partition_scan(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
-    """A table becomes a partition, and its rows are read or indexed while nobody can use it.
-
-    Every row is checked against the partition's bounds, and missing indexes are built, under
-    ACCESS EXCLUSIVE on the new partition; the rows of a default partition are checked as well. A
-    valid CHECK that says the same as the bounds (with IS NOT NULL), and the indexes of the parent,
-    made before, leave nothing to do.
-    """
-    kinds = {each.kind for each in subcommands(effects)}
-    if "AttachPartition" not in kinds or not effects.works or not effects.blocking:
-        return
-    world = surroundings.world
-    read = [str(written(name, world)) for name in effects.scans]
-    work = f"all rows of {words(read)} are checked" if read else "its indexes are built"
-    _parent, partition = effects.details["attached"]
-    yield Finding(
-        "attach-partition-scan",
-        Severity.ERROR,
-        f"blocks {blocked_tables(effects, world)} while {work}"
-        f"{unless('a CHECK proves what they hold', partition, effects, world)}",
-        table_of(effects, world),
-        advice="before, give the table a CHECK that says what the bounds say, NOT VALID, validate"
-        " it, and build the parent's indexes on it concurrently; a default partition needs a CHECK"
-        " that says the opposite",
-    )
-
-
-@only_for("create_stmt")
-def partition_created_in_place(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
-    """A partition is created as such, which locks its parent against everything.
-
-    `CREATE TABLE ... PARTITION OF` takes ACCESS EXCLUSIVE on the parent. A table that is made like
-    it and then attached takes SHARE UPDATE EXCLUSIVE on the parent, which blocks nobody. Where
-    there is a default partition, its rows are read either way, unless a CHECK proves that none
-    belongs into the new one.
-    """
-    if effects.node_name != "create_stmt" or not effects.node.HasField("partbound"):
-        return
-    world = surroundings.world
-    read = [str(written(name, world)) for name in effects.scans]
-    how_long = f"while all rows of {words(read)} are read" if read else "for an instant, and before"
-    wait = "" if read else " that for as long as other queries on it last"
-    for parent in [name for name, mode in effects.locks.items() if mode.blocks_reads_or_writes][:1]:
-        yield Finding(
-            "partition-created-in-place",
-            Severity.ERROR if read else Severity.WARNING,
-            f"blocks {blocked_tables(effects, world)} {how_long}{wait}",
-            parent,
-            partitions.created_and_attached(effects, surroundings),
-        )
-
-
-@only_for("reindex_stmt")
-def reindex_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
-    """An index is built again while writes, and queries that want to use it, wait.
-
-    `REINDEX` takes SHARE on the table and ACCESS EXCLUSIVE on each index, for which every query on
-    the table waits when it is planned. `REINDEX ... CONCURRENTLY` blocks neither.
-    """
-    if effects.node_name != "reindex_stmt":
-        return
-    built = [each.table for each in effects.index_rebuilds if not each.concurrently]
-    if built:
-        names = words([shown(table, surroundings.world) for table in dict.fromkeys(built)])
-        yield Finding(
-            "reindex-not-concurrent",
-            Severity.ERROR,
-            f"blocks every write to {names}, and every query that is planned meanwhile, until the"
-            " index is built again",
-            built[0],
-            indexes.reindex_concurrently(effects, surroundings),
-        )
-
-
-@only_for("vacuum_stmt", "cluster_stmt")
-def vacuum_full(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
-    """A table is written anew to make it smaller or to sort it, while nobody can use it.
-
-    `VACUUM FULL` and `CLUSTER` take ACCESS EXCLUSIVE for as long as all rows are written again. A
-    plain `VACUUM` makes the space usable again and blocks nobody; to give it back to the system
-    there are extensions, `pg_repack` and `pg_squeeze`. This is no work for a migration.
-    """
-    if effects.node_name in ("vacuum_stmt", "cluster_stmt") and effects.rewrites:
-        yield Finding(
-            "vacuum-full",
-            Severity.ERROR,
-            f"blocks {blocked_tables(effects, surroundings.world)} while all rows are written"
-            " again",
-            effects.rewrites[0],
-            advice="VACUUM makes the space usable again and blocks nobody; pg_repack and pg_squeeze"
-            " give it back while the table is in use",
-        )
-
-
-@only_for("refresh_mat_view_stmt")
-def refresh_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
-    """A materialized view is computed again while nobody can read it.
-
-    `REFRESH MATERIALIZED VIEW` takes ACCESS EXCLUSIVE on the view until its query has run. With
-    CONCURRENTLY reads go on; that needs a unique index on columns of the view, for all rows.
-    """
-    if effects.node_name == "refresh_mat_view_stmt" and effects.rewrites:
-        yield Finding(
-            "refresh-not-concurrent",
-            Severity.ERROR,
-            f"blocks {blocked_tables(effects, surroundings.world)} while its query runs",
-            effects.rewrites[0],
-            indexes.refresh_concurrently(effects, surroundings),
-            advice="refresh it CONCURRENTLY, for which it needs a unique index on columns, without"
-            " WHERE",
-        )
-
-
-@only_for("alter_domain_stmt")
-def domain_constraint(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
-    """A domain gets a constraint, and every table that has a column of it is read.
-
-    Writes to all these tables wait meanwhile (SHARE), also while a constraint that was added NOT
-    VALID is validated. NOT VALID alone holds for new values and reads nothing; a CHECK on each
-    column can be validated while its table is written to.
-    """
-    if effects.node_name == "alter_domain_stmt" and effects.scans and effects.blocking:
-        yield Finding(
-            "domain-constraint",
-            Severity.ERROR,
-            f"blocks {blocked_tables(effects, surroundings.world)} while all rows are checked",
-            effects.scans[0],
-            advice="add it NOT VALID, which holds for new values, and do not validate it; or give"
-            " each table a CHECK, NOT VALID, and validate that",
-        )
-
-
 def work_while_locked(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A statement reads or builds in proportion to a table while reads or writes wait.
 
@@ -480,15 +348,9 @@ _UNDER_ITS_OWN_LOCK: tuple[Callable[[Effects, Surroundings], Iterator[Finding]],
     exclusion_constraint,
     table_rewrite,
     column_type_change,
-    attach_partition_scan,
-    partition_created_in_place,
-    reindex_not_concurrent,
-    vacuum_full,
-    refresh_not_concurrent,
-    domain_constraint,
 )
 
-_SAID = (*_UNDER_ITS_OWN_LOCK, required_column)
+_SAID = (*_UNDER_ITS_OWN_LOCK, *PARTITIONING, *REBUILDING, required_column)
 """What says all there is to say of a statement's work."""
 
 LOCKING: tuple[Rule, ...] = (*_UNDER_ITS_OWN_LOCK, work_while_locked)

@@ -1,9 +1,9 @@
-"""What works today and hurts later: types, keys and names of new columns, tables and indexes."""
+"""Keys, names, indexes and triggers that work today and hurt later."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,20 +13,10 @@ from alembic_safe.postgres.identifiers import MAX_IDENTIFIER_BYTES, QualifiedNam
 from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings, only_for
 from alembic_safe.rules.fixes import indexes
 from alembic_safe.rules.reading import (
-    SERIAL_TYPES,
-    column_constraint,
-    constraint_type,
-    new_columns,
-    new_constraints,
-    strings,
     subcommands,
     table_of,
-    type_name,
     written,
 )
-
-_SHORT_SERIALS = frozenset({"serial", "serial4", "smallserial", "serial2"})
-_SHORT_INTEGERS = frozenset({"int2", "int4"}) | _SHORT_SERIALS
 
 
 @dataclass(frozen=True)
@@ -116,146 +106,6 @@ def _new_foreign_keys(seen: Sequence[Effects], surroundings: Surroundings) -> It
 
 def _primary_key(relation: Relation) -> tuple[str, ...]:
     return next((c.columns for c in relation.constraints.values() if c.type == "p"), ())
-
-
-@only_for("create_stmt", "alter_table_stmt")
-def short_primary_key(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
-    """A primary key of 32 bits or less.
-
-    After 2,147,483,647 rows, inserted, not kept, every INSERT fails, and the way to `bigint` then
-    writes the table again. `bigint` costs four bytes a row, often none because of alignment.
-    """
-    keys = _key_columns(effects)
-    for column in new_columns(effects):
-        is_key = column.colname in keys or column_constraint(column, "PRIMARY") is not None
-        if is_key and type_name(column) in _SHORT_INTEGERS:
-            yield Finding(
-                "short-primary-key",
-                Severity.WARNING,
-                f"{_named(effects, surroundings)}.{column.colname} runs out of numbers after"
-                f" {_HIGHEST[type_name(column)]} rows; bigint does not",
-                table_of(effects, surroundings.world),
-            )
-
-
-_HIGHEST = {
-    **dict.fromkeys(("int2", "smallserial", "serial2"), "32,767"),
-    **dict.fromkeys(("int4", "serial", "serial4"), "2,147,483,647"),
-}
-
-
-def _key_columns(effects: Effects) -> set[str]:
-    """Return the column of a primary key of one column that the statement creates."""
-    constraints = list(new_constraints(effects))
-    if effects.node_name == "create_stmt":
-        constraints += [n.constraint for n in effects.node.table_elts if n.HasField("constraint")]
-    keys = [strings(c.keys) for c in constraints if constraint_type(c) == "PRIMARY"]
-    return {columns[0] for columns in keys if len(columns) == 1}
-
-
-@only_for("create_stmt", "alter_table_stmt")
-def json_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
-    """A column of type `json`.
-
-    It has no equality, so that `SELECT DISTINCT`, `GROUP BY` and `UNION` on the table fail, and no
-    index can search in it. `jsonb` has both. `json` keeps white space and the order of keys, if
-    that is what you need.
-    """
-    yield from _of_type(
-        effects,
-        surroundings,
-        {"json"},
-        "json-column",
-        "is json, which has no equality: SELECT DISTINCT, GROUP BY and UNION on it fail; jsonb has",
-    )
-
-
-@only_for("create_stmt", "alter_table_stmt")
-def timestamp_without_time_zone(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
-    """A column of type `timestamp`, without time zone.
-
-    It stores what a clock on some wall showed, not when something happened: two clients with
-    different settings read different moments, and an hour of each year happens twice.
-    `timestamptz` stores the moment, in the same eight bytes.
-    """
-    yield from _of_type(
-        effects,
-        surroundings,
-        {"timestamp"},
-        "timestamp-without-time-zone",
-        "is timestamp without time zone, and clients with different time zones read different"
-        " moments; timestamptz stores the moment",
-    )
-
-
-@only_for("create_stmt", "alter_table_stmt")
-def char_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
-    """A column of type `char(n)`.
-
-    Values are padded with spaces, which comparisons ignore and LIKE does not. It is neither faster
-    nor smaller than `text` or `varchar(n)`, and to change its length writes the table again.
-    """
-    yield from _of_type(
-        effects,
-        surroundings,
-        {"bpchar"},
-        "char-column",
-        "is char(n), which pads with spaces and cannot be made longer without writing the table"
-        " again; text or varchar(n) can",
-    )
-
-
-@only_for("create_stmt", "alter_table_stmt")
-def money_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
-    """A column of type `money`.
-
-    What its values mean, the currency and the number of fractional digits, depends on the server's
-    setting `lc_monetary`. `numeric` does not depend on anything.
-    """
-    yield from _of_type(
-        effects,
-        surroundings,
-        {"money"},
-        "money-column",
-        "is money, whose meaning depends on a setting of the server; numeric does not",
-    )
-
-
-@only_for("create_stmt", "alter_table_stmt")
-def serial_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
-    """A column of type `serial` where an identity would do.
-
-    The sequence of a `serial` has rights of its own, which have to be granted, and rows can be
-    given numbers that it will give again. `GENERATED BY DEFAULT AS IDENTITY` is the SQL standard's
-    form; with ALWAYS no number can be given by hand. In SQLAlchemy it is `Identity()`.
-    """
-    said = {
-        finding.message.partition(" ")[0] for finding in short_primary_key(effects, surroundings)
-    }
-    for finding in _of_type(
-        effects,
-        surroundings,
-        SERIAL_TYPES,
-        "serial-column",
-        "is a serial, whose sequence has rights of its own; GENERATED BY DEFAULT AS IDENTITY has"
-        " not",
-    ):
-        # One thing at a time: who changes the type of a key changes this as well.
-        if finding.message.partition(" ")[0] not in said:
-            yield finding
-
-
-def _of_type(
-    effects: Effects, surroundings: Surroundings, types: Set[str], code: str, is_: str
-) -> Iterator[Finding]:
-    for column in new_columns(effects):
-        if type_name(column) in types:
-            yield Finding(
-                code,
-                Severity.WARNING,
-                f"{_named(effects, surroundings)}.{column.colname} {is_}",
-                table_of(effects, surroundings.world),
-            )
 
 
 def table_without_primary_key(
@@ -402,12 +252,6 @@ def _named(effects: Effects, surroundings: Surroundings) -> QualifiedName:
 
 
 SCHEMA_DESIGN: tuple[Rule, ...] = (
-    short_primary_key,
-    serial_column,
-    json_column,
-    timestamp_without_time_zone,
-    char_column,
-    money_column,
     name_too_long,
     replica_identity_full,
     triggers_disabled,

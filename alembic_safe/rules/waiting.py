@@ -12,13 +12,8 @@ from alembic_safe.rules.reading import (
     blocked_tables,
     locked_tables,
     shown,
-    subcommands,
-    table_of,
     words,
 )
-
-_CONCURRENT_DETACH = 14
-"""The first version with `DETACH PARTITION ... CONCURRENTLY`."""
 
 
 @only_for("drop_stmt")
@@ -51,35 +46,6 @@ def drop_index_not_concurrent(effects: Effects, surroundings: Surroundings) -> I
         tables[0] if tables else None,
         indexes.drop_index_concurrently(effects, surroundings),
     )
-
-
-@only_for("alter_table_stmt")
-def detach_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
-    """A partition is detached under a lock that stops everything on the partitioned table.
-
-    `DETACH PARTITION` takes ACCESS EXCLUSIVE on both for an instant, after all queries on the
-    partitioned table have ended. `DETACH PARTITION ... CONCURRENTLY` (PostgreSQL 14) takes SHARE
-    UPDATE EXCLUSIVE on the partitioned table; it cannot run in a transaction, nor where there is a
-    default partition.
-    """
-    world = surroundings.world
-    if world.version < _CONCURRENT_DETACH:
-        return
-    for subcommand in subcommands(effects):
-        if subcommand.kind != "DetachPartition" or subcommand.definition.concurrent:
-            continue
-        parent = table_of(effects, world)
-        has_default = any(each.is_default_partition for each in world.family(parent))
-        if parent in effects.blocking and not has_default:
-            yield Finding(
-                "detach-not-concurrent",
-                Severity.WARNING,
-                f"waits for every query on {shown(parent, world)}, and whatever comes after waits"
-                " behind it",
-                parent,
-                advice="outside of a transaction use"
-                " ALTER TABLE ... DETACH PARTITION ... CONCURRENTLY",
-            )
 
 
 def several_tables_locked(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
@@ -157,7 +123,6 @@ def lock_timeout_missing(
 
 WAITING: tuple[Rule, ...] = (
     drop_index_not_concurrent,
-    detach_not_concurrent,
     several_tables_locked,
     lock_table,
 )
