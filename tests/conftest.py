@@ -56,7 +56,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-version",
         action="store_true",
-        help="run the tests of the command line on every version too, not on the newest alone",
+        help="run the tests of the command line on every version too, not on the newest alone, "
+        "and those of the oracle on every version that is here",
     )
 
 
@@ -71,8 +72,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         # What the command line does with files and settings is the same on every server; what
         # it sends to the server has tests of its own, on each version.
         is_command_line = "alembic_project" in metafunc.fixturenames
-        if is_command_line and not metafunc.config.getoption("--every-version"):
+        is_every_version = metafunc.config.getoption("--every-version")
+        if is_command_line and not is_every_version:
             versions = [max(versions)]
+        if "laboratory" in metafunc.fixturenames and is_every_version:
+            versions = sorted(_binaries())
         ids = [f"pg{version}" for version in versions]
         metafunc.parametrize("server", versions, ids=ids, indirect=True, scope="session")
 

@@ -33,7 +33,13 @@ BEYOND = {
 }
 """Cases that the engine may get wrong, and why; what is not understood counts as a hazard."""
 
+FALSE_ALARMS = {
+    "tx_new_table_filled": "whether rows that the case itself writes have NULLs is not computed",
+}
+"""Harmless cases that the engine stops even with the catalog, and why."""
+
 SEQUENCES = 40
+"""Drawn cases on each server."""
 
 every_case = pytest.mark.parametrize("case", cases(), ids=lambda case: case.id)
 
@@ -69,6 +75,8 @@ def test_with_the_catalog_the_engine_says_what_the_server_does(
     if prediction is not None and recorded is not None and case.id not in BEYOND:
         found = {text: [laboratory.version] for text in differences(prediction, recorded)}
         assert not found, message(case, found)
+        if case.id not in FALSE_ALARMS:
+            assert prediction.is_hazard == any(truth.is_hazard for truth in recorded), case.sql
 
 
 @pytest.mark.parametrize("seed", range(SEQUENCES))
