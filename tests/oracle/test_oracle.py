@@ -28,7 +28,6 @@ from oracle.truth import Truth
 
 BEYOND = {
     "name_schema_missing": "the world has no list of schemas",
-    "fx_default_pg_backend_pid": "not every function of the server's own state is known",
     "do_loop_over_tables": "what it executes is computed from rows",
 }
 """Cases that the engine may get wrong, and why; what is not understood counts as a hazard."""
