@@ -25,6 +25,7 @@ from alembic_safe.lint.settings import LintSettings
 from alembic_safe.postgres.effects.world import OLDEST_SERVER
 from alembic_safe.rehearsal.server import ScratchServer, installed_binaries
 from alembic_safe.rules.catalogue import code_of
+from alembic_safe.rules.column_types import COLUMN_TYPES
 from alembic_safe.rules.finding import Severity
 from alembic_safe.rules.schema_design import SCHEMA_DESIGN
 
@@ -79,7 +80,7 @@ WAYS_BACK = {
 
 
 DESIGN = {
-    *(code_of(rule) for rule in SCHEMA_DESIGN),
+    *(code_of(rule) for rule in (*COLUMN_TYPES, *SCHEMA_DESIGN)),
     "duplicate-index",
     "foreign-key-types-differ",
     "foreign-key-without-index",
