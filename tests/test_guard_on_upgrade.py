@@ -9,6 +9,7 @@ import pytest
 from conftest import Database
 from environments import replace_in_env
 from hand_written import write_contract, write_history
+from patience import wait_for_no_waiter, wait_for_waiter
 from project import Project
 
 INDEX = 'op.create_index("ix_orders_note", "orders", ["note"])'
