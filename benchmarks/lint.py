@@ -14,6 +14,7 @@ database is needed.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import statistics
 import subprocess
@@ -140,7 +141,12 @@ def lint(*arguments: str) -> list[str]:
 
 def run(folder: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
     """Run a command; a linter that finds something ends with 1."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    # Byte code is kept, as it is where programs are installed, but not in this tree.
+    variables = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder / "byte_code")}
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
+    done = subprocess.run(
+        command, cwd=folder, env=variables, capture_output=True, text=True, check=False
+    )
     if done.returncode not in (0, 1):
         raise RuntimeError(f"{command} ended with {done.returncode}\n{done.stderr}")
     return done

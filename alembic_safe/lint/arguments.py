@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import gc
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from alembic.config import Config
@@ -37,7 +39,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
         options: from `parse`.
     """
     try:
-        report = lint_revisions(config, request_of(options))
+        with _without_garbage():
+            report = lint_revisions(config, request_of(options))
         written = FORMATS[options.format](report)
         if options.output is None:
             sys.stdout.write(written)
@@ -50,6 +53,20 @@ def run(config: Config, options: argparse.Namespace) -> int:
         traceback.print_exc()
         return NOT_RUN
     return CLEAN if report.is_clean(strict=options.strict) else FOUND
+
+
+@contextlib.contextmanager
+def _without_garbage() -> Iterator[None]:
+    """Look for garbage seldom: nearly all that is made is kept until the end, and looking through
+    it takes a fifth of the time."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def request_of(options: argparse.Namespace) -> Request:

@@ -85,6 +85,7 @@ class RevisionJudge:
         judged = Judged(world.version)
         in_transaction = False
         births: dict[str, int] = {}
+        judge = Judge(Surroundings(world), rules=self.rules)
         for step in recording.steps:
             in_transaction = _open(step, world, in_transaction)
             if step.revision in self.applied:
@@ -97,11 +98,10 @@ class RevisionJudge:
                 # What the revision itself has made goes again; nobody who is there needs it.
                 world.released = births[step.revision] - 1
             if step.revision in self.named and (step.is_upgrade or self.judges_downgrades):
-                surroundings = Surroundings(
+                source = self.sources.revision(Path(step.path))
+                judge.surroundings = Surroundings(
                     world, step.phase, step.is_upgrade, recording.has_runner
                 )
-                source = self.sources.revision(Path(step.path))
-                judge = Judge(surroundings, rules=self.rules)
                 _StepJudge(step, source, judge, self.weights, judged).judge_all()
             else:
                 _learn(step, RevisionSource(Path(step.path)), world, judged)

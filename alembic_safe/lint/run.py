@@ -128,8 +128,9 @@ def lint_revisions(
             found += allowing.useless(source, codes, skipped)
     if request.is_whole:
         found += [_unused(ignored, config) for ignored in allowing.unused_ignored()]
+    shown = {path: _shown(path) for path in {located.path for located in found}}
     return Report(
-        found=tuple(replace(located, path=_shown(located.path)) for located in found),
+        found=tuple(replace(located, path=shown[located.path]) for located in found),
         revisions=revisions.subjects,
         files=files.subjects,
         statements=revisions.statements + files.statements,
@@ -216,7 +217,8 @@ def _named(revisions: Revisions, request: Request, settings: LintSettings) -> se
     named = set()
     if request.ranges or not request.revision_files:
         named |= in_ranges(revisions, request.ranges, settings.start_after)
-    named |= in_files(revisions, request.revision_files)
+    if request.revision_files:
+        named |= in_files(revisions, request.revision_files)
     if request.since is not None:
         changed = changed_since(request.since, Path(revisions.history.dir))
         named &= {name for path, name in revisions.paths.items() if path in changed}
