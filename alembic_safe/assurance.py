@@ -53,8 +53,8 @@ def _comment(reason: str) -> None:
 
     try:
         context = op.get_context()
-    except NameError:
-        # No revision is running.
+    except (NameError, AttributeError):
+        # No revision is running: none has been yet, or none is any more.
         return
     if context.as_sql:
         context.impl.static_output(f"-- Assured: {' '.join(reason.split())}")

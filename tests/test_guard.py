@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
 from conftest import Database
 from guarded import DRIVERS, connected, guard_on, guarded, on_connection
 
 import alembic_safe
+from alembic_safe.assurance import current_reason
 from alembic_safe.errors import InvalidRule, UnsafeStatement
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.effects import Effects
@@ -228,6 +231,13 @@ def test_the_search_path_of_the_session_counts(shop: Database) -> None:
 
 
 # Assured, warned, and on the way back.
+
+
+def test_assured_can_stand_where_no_revision_runs(connection: sa.Connection) -> None:
+    with Operations.context(MigrationContext.configure(connection)):
+        pass
+    with alembic_safe.assured("the revision before has ended"):
+        assert current_reason() == "the revision before has ended"
 
 
 def test_assured_lets_through_what_is_inside(connection: sa.Connection) -> None:
