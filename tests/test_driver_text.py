@@ -11,6 +11,7 @@ from psycopg import sql
 from alembic_safe.postgres.effects.parsing import parse
 from alembic_safe.runtime.driver_text import (
     LONG_TEXT,
+    shape_of,
     text_of,
     without_placeholders,
     without_rows,
@@ -111,6 +112,26 @@ def test_each_values_of_a_text_is_shortened() -> None:
 def test_a_short_text_is_not_touched() -> None:
     text = "INSERT INTO t VALUES (1), (2)"
     assert without_rows(text) is text
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("UPDATE t SET a = 'x' WHERE id = 1", "UPDATE t SET a = 'it''s' WHERE id = 22.5", True),
+        ("insert into t values (1, 'a')", "insert into t values (2, '')", True),
+        ("UPDATE t1 SET a = 1", "UPDATE t2 SET a = 1", False),
+        ("UPDATE t SET a = 1", "UPDATE t SET a = b", False),
+        ('UPDATE "1" SET a = 1', 'UPDATE "2" SET a = 1', False),
+        ("DELETE FROM t WHERE a = 'x'; SELECT 1", "DELETE FROM t WHERE a = 'y'; SELECT 1", False),
+        ("SELECT set_config('a', 'b', true)", "SELECT set_config('c', 'd', true)", False),
+        (r"UPDATE t SET a = 'x\'", r"UPDATE t SET a = 'y\'", False),
+        ("UPDATE t SET a = 'x' -- 'y'", "UPDATE t SET a = 'z' -- 'y'", False),
+    ],
+)
+def test_statements_of_one_shape_differ_in_their_values(
+    one: str, other: str, is_same: bool
+) -> None:
+    assert (shape_of(one) == shape_of(other)) == is_same
 
 
 PIECES = [

@@ -75,6 +75,26 @@ def test_the_setting_lets_it_through(shop: Project, database: Database, setting:
     assert ("[index-not-concurrent]" in done.stderr) == (setting == "warn")
 
 
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one run", "in two runs"])
+def test_what_the_run_itself_has_added_is_known_to_no_running_release(
+    shop: Project, at_once: bool
+) -> None:
+    write_history(shop, "r2", "r1", upgrade='op.add_column("orders", sa.Column("x", sa.Integer))')
+    if not at_once:
+        shop.run(*UP)
+    check = "CHECK (x > 0) NOT VALID"
+    write_history(
+        shop, "r3", "r2", upgrade=f'op.execute("ALTER TABLE orders ADD CONSTRAINT c {check}")'
+    )
+    told = shop.run(*UP).stderr
+    assert ("[tightened-table]" in told) != at_once
+
+
+def test_advice_about_design_is_left_to_lint(shop: Project) -> None:
+    write_history(shop, "r2", "r1", upgrade=CREATE.replace("orders", "other"))
+    assert "WARN" not in shop.run(*UP).stderr
+
+
 def test_the_ledger_keeps_what_was_assured(shop: Project, database: Database) -> None:
     write_history(
         shop,

@@ -43,6 +43,19 @@ def without_placeholders(sql: str) -> str:
     return _PLACEHOLDER.sub(lambda found: "%" if found[0] == "%%" else "$1", sql)
 
 
+_ROW_STATEMENT = re.compile(r"\s*(?:insert|update|delete)\s", re.IGNORECASE)
+_NOT_PLAIN = re.compile(r"""["$;\\]|--|/\*""")
+_VALUE = re.compile(r"'(?:[^']|'')*'|\b\d+(?:\.\d+)?\b")
+
+
+def shape_of(sql: str) -> str:
+    """Return a text that is the same for statements that write other values in the same way, as a
+    revision does that goes through rows one by one."""
+    if len(sql) >= LONG_TEXT or not _ROW_STATEMENT.match(sql) or _NOT_PLAIN.search(sql):
+        return sql
+    return _VALUE.sub("?", sql)
+
+
 _LITERAL = r"""
     \b[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*"
     | (?P<dollars>\$(?:[^\W\d]\w*)?\$).*?(?P=dollars)

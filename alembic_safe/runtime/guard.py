@@ -19,20 +19,24 @@ from alembic_safe.errors import GuardUnavailable, UnsafeStatement
 from alembic_safe.postgres.effects import Effects, World, begin, end
 from alembic_safe.postgres.effects.parsing import parse
 from alembic_safe.postgres.effects.world import Transaction
-from alembic_safe.rules import schema_design
+from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.rules import column_types, schema_design
 from alembic_safe.rules.catalogue import REVISION_RULES, RULES, code_of
 from alembic_safe.rules.custom import load_rules
 from alembic_safe.rules.finding import Finding, Severity, Surroundings
 from alembic_safe.rules.judge import Judge
 from alembic_safe.rules.transactions import possible_error
-from alembic_safe.runtime.driver_text import LONG_TEXT, without_rows
+from alembic_safe.runtime.driver_text import LONG_TEXT, shape_of, without_rows
 from alembic_safe.runtime.empty_tables import about_rows
 from alembic_safe.runtime.execution import in_driver_autocommit
 from alembic_safe.runtime.interception import Outgoing, intercepted
 from alembic_safe.runtime.place import Place
 from alembic_safe.runtime.second_look import (
+    BEFORE_THE_RUN,
+    THIS_REVISION,
     Before,
     TransactionState,
+    created_in,
     learn,
     look,
     transaction_state,
@@ -86,6 +90,8 @@ class Guard:
         self._connection = connection
         self._session = session
         self._told: set[tuple[str, str]] = set()
+        self.created: set[tuple[QualifiedName, str | None]] = set()
+        """What the revisions of this run have created, which the running release does not know."""
 
     @contextmanager
     def watching(self, place: Place) -> Iterator[Watch]:
@@ -95,7 +101,9 @@ class Guard:
             place: what is said in messages, and what rules are told.
         """
         version = self._connection.dialect.server_version_info
-        world = World(version=int(version[0])) if version else World()
+        world = World(batch=THIS_REVISION, released=BEFORE_THE_RUN)
+        if version:
+            world.version = int(version[0])
         world.settings["search_path"] = self._session.search_path
         world.settings["lock_timeout"] = str(round(place.lock_timeout * 1000))
         watch = Watch(self, self._connection, place, world)
@@ -160,7 +168,7 @@ class Watch:
         state = transaction_state(self.connection)
         self._follow(state)
         self._unconfirmed = (len(self.world.journal), self.world.transaction)
-        if outgoing.text in self._passed:
+        if shape_of(outgoing.text) in self._passed:
             return
         if state is TransactionState.FAILED and not _ends_transaction(outgoing.text):
             # The server refuses it, and says why.
@@ -188,11 +196,15 @@ class Watch:
         found = self._whole(self.world)
         if found and state in (TransactionState.IDLE, TransactionState.OPEN):
             effects = [effects for effects, _finding in found]
-            exact = self._catalog(effects, Before.of(self.world))
+            exact = self._catalog(effects, self._before())
             found = self._whole(exact) if exact is not None else found
         for each in found:
             reason = self._reasons.get(id(each[0]))
             self._decide([each], reason, can_stop=state is TransactionState.OPEN)
+        self.guard.created.update(created_in(self.world))
+
+    def _before(self) -> Before:
+        return Before.of(self.world, self.guard.created)
 
     def _whole(self, world: World) -> _Found:
         surroundings = self._surroundings(world)
@@ -214,11 +226,11 @@ class Watch:
 
     def _judged(self, outgoing: Outgoing, *, can_read: bool) -> _Found:
         """Return what is to be said of a statement, after both looks."""
-        before, mark = Before.of(self.world), len(self.world.journal)
+        before, mark = self._before(), len(self.world.journal)
         text = without_rows(outgoing.text)
         effects, found = self._look(text, self.world)
         if not found:
-            self._remember(outgoing.text, before, mark)
+            self._remember(shape_of(outgoing.text), before, mark)
         else:
             self._passed.clear()
         if found and (with_values := outgoing.with_values()) is not None:
@@ -265,7 +277,7 @@ class Watch:
 
     def _remember(self, text: str, before: Before, mark: int) -> None:
         """Note that a text passes as long as nothing else happens."""
-        if len(self.world.journal) != mark or Before.of(self.world) != before:
+        if len(self.world.journal) != mark or self._before() != before:
             self._passed.clear()
         elif len(self._passed) < _MOST_PASSED and len(text) < LONG_TEXT:
             self._passed.add(text)
@@ -311,8 +323,11 @@ def _ends_transaction(text: str) -> bool:
 
 def _is_worth_a_look(effects: Effects, finding: Finding) -> bool:
     """Return whether to read the catalog before a finding is told. A warning is most often about
-    the statement alone; whether rows are chosen by a key, only the catalog knows."""
-    return finding.severity is Severity.ERROR or effects.node_name in _OF_ROWS
+    the statement alone; whether rows are chosen by a key, and whether a release knows what
+    changes, only the catalog tells."""
+    if finding.severity is Severity.ERROR or effects.changes:
+        return True
+    return effects.node_name in _OF_ROWS
 
 
 def _without_refused(effects: Sequence[Effects], found: _Found) -> _Found:
@@ -326,10 +341,12 @@ def _without_refused(effects: Sequence[Effects], found: _Found) -> _Found:
     return [(each, finding) for each, finding in found if id(each) in executed]
 
 
+_OF_DESIGN = (schema_design.__name__, column_types.__name__)
+
 _FOR_LINT = frozenset(
     code_of(rule)
     for rule in (*RULES, *REVISION_RULES)
-    if rule is possible_error or rule.__module__ == schema_design.__name__
+    if rule is possible_error or rule.__module__ in _OF_DESIGN
 )
 """Codes of advice that comes too late in a deploy, and of what the server tells in a moment."""
 

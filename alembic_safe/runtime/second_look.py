@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -67,23 +67,23 @@ class Before:
     """What was known before a statement and no catalog tells.
 
     Args:
-        batch: the batch of what this revision has created.
         relations: the relations that were known, with what was born in them.
         transaction: the open transaction with its locks.
+        created: what earlier revisions of the run have created.
     """
 
-    batch: int
     relations: Mapping[QualifiedName, Relation]
     transaction: Transaction | None
+    created: Created = frozenset()
 
     @classmethod
-    def of(cls, world: World) -> Before:
+    def of(cls, world: World, created: Created = frozenset()) -> Before:
         """Return what a world knows now; it may change afterwards."""
         block = world.transaction
         if block is not None:
             savepoints = [replace(savepoint, mark=0) for savepoint in block.savepoints]
             block = replace(block, locks=dict(block.locks), mark=0, savepoints=savepoints)
-        return cls(world.batch, dict(world.relations), block)
+        return cls(dict(world.relations), block, created)
 
 
 def look(connection: Connection, effects: Sequence[Effects], before: Before) -> World | None:
@@ -108,10 +108,9 @@ def look(connection: Connection, effects: Sequence[Effects], before: Before) -> 
             raise
         log.debug("The catalog could not be read: %s", error)
         return None
-    for name, known in before.relations.items():
-        found = world.find(name)
-        if found is not None:
-            world.relations[name] = _with_births(found, known, before.batch, world.batch)
+    world.batch, world.released = THIS_REVISION, BEFORE_THE_RUN
+    for name, found in world.relations.items():
+        world.relations[name] = _with_births(found, before.relations.get(name), before.created)
     world.transaction = before.transaction
     return world
 
@@ -156,24 +155,59 @@ def _back(reader: Connection) -> None:
     execute_sql(reader, f"RELEASE SAVEPOINT {_SAVEPOINT}")
 
 
+BEFORE_THE_RUN, EARLIER_IN_THE_RUN, THIS_REVISION = range(3)
+"""Batches (`World.batch`): what the running release may know, and what it does not."""
+
+Created = Set[tuple[QualifiedName, str | None]]
+"""What earlier revisions of the run have created: relations, and what they added to relations."""
+
+
+def created_in(world: World) -> Iterator[tuple[QualifiedName, str | None]]:
+    """Yield what the revision has created in a world: relations, columns, indexes, constraints."""
+    for relation in world.relations.values():
+        if relation.born == THIS_REVISION:
+            yield relation.name, None
+        for part in _parts(relation):
+            if part.born == THIS_REVISION:
+                yield relation.name, part.name
+
+
+_Part = Column | Index | Constraint
 _Born = TypeVar("_Born", Column, Index, Constraint)
 
 
-def _with_births(found: Relation, known: Relation, batch: int, now: int) -> Relation:
-    """Return a relation of the catalog with what the revision is known to have created in it."""
+def _parts(relation: Relation) -> Iterator[_Part]:
+    yield from relation.columns.values()
+    yield from relation.indexes.values()
+    yield from relation.constraints.values()
 
-    def born(there: Mapping[str, _Born], remembered: Mapping[str, _Born]) -> Mapping[str, _Born]:
-        new = {name for name, part in remembered.items() if part.born == batch}
+
+def _with_births(found: Relation, known: Relation | None, created: Created) -> Relation:
+    """Return a relation of the catalog with what the run is known to have created in it.
+
+    The catalog itself tells only of relations that the open transaction has created.
+    """
+    parts = _parts(known) if known is not None else ()
+    new = {part.name for part in parts if part.born == THIS_REVISION}
+
+    def birth(name: str | None, *, is_new: bool) -> int:
+        if is_new:
+            return THIS_REVISION
+        return EARLIER_IN_THE_RUN if (found.name, name) in created else BEFORE_THE_RUN
+
+    def born(there: Mapping[str, _Born]) -> Mapping[str, _Born]:
         return {
-            name: replace(part, born=now) if name in new else part for name, part in there.items()
+            name: replace(part, born=birth(name, is_new=name in new))
+            for name, part in there.items()
         }
 
+    is_new = found.born != BEFORE_THE_RUN or (known is not None and known.born == THIS_REVISION)
     return replace(
         found,
-        born=now if known.born == batch else found.born,
-        columns=born(found.columns, known.columns),
-        indexes=born(found.indexes, known.indexes),
-        constraints=born(found.constraints, known.constraints),
+        born=birth(None, is_new=is_new),
+        columns=born(found.columns),
+        indexes=born(found.indexes),
+        constraints=born(found.constraints),
     )
 
 
