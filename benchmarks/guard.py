@@ -27,7 +27,7 @@ ROWS = 10_000
 FIRST = """\
 op.create_table("t", sa.Column("id", sa.BigInteger(), primary_key=True), sa.Column("a", sa.Text()))
 """
-ADD_COLUMN = 'op.add_column("t", sa.Column("c{number}", sa.BigInteger()))'
+ADD_COLUMN = 'op.add_column("t", sa.Column("c{place}", sa.BigInteger()))'
 WITH_PARAMETERS = f"""
     update = sa.text("UPDATE t SET a = :a WHERE id = :id")
     for number in range(1, {ROWS} + 1):
@@ -59,7 +59,7 @@ def upgrade_seconds(
     environment.create()
     for number, body in enumerate([FIRST, *bodies]):
         down = repr(f"r{number - 1:04}") if number else None
-        text = REVISION.replace("{body}", body.replace("{number}", str(number)))
+        text = REVISION.replace("{body}", body.replace("{place}", str(number)))
         text = text.replace("{revision}", f"r{number:04}").replace("{down}", str(down))
         (environment.folder / "versions" / f"r{number:04}.py").write_text(text)
     environment.run("upgrade", "r0000")
