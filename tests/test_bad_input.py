@@ -210,7 +210,7 @@ def test_a_role_that_may_not_create_tables(project: Project, database: Database,
 
 NEEDS_THE_OWNER = {
     "plain operation": ('op.add_column("mine", sa.Column("n", sa.Integer))', ""),
-    "operation in a transaction": ('op.set_not_null("mine", "v")', ""),
+    "operation in a transaction": ('op.add_column_if_not_exists("mine", "n", "int")', ""),
     "plain operation, committed by itself": (
         'op.add_column("mine", sa.Column("n", sa.Integer))',
         "transactional = False",
