@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle.statements import FIXTURE, cases
 
-from alembic_safe.postgres.effects import Effects, World, begin, effects_of
+from alembic_safe.postgres.effects import Effects, World, analysis, begin
+from alembic_safe.postgres.effects.handlers import HANDLERS
 from alembic_safe.postgres.effects.world import NEWEST_SERVER, OLDEST_SERVER
 
 _EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
@@ -41,6 +42,14 @@ TOKEN = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\$\$.*?\$\$|\w+|\s+|.", 
 TOKENS = sorted({token for statement in STATEMENTS for token in TOKEN.findall(statement)})
 
 HAZARD = "create index zz_i on zz_hazard (id)"
+
+
+def effects_of(sql: str, world: World) -> list[Effects]:
+    """The effects of a text, none of which may come from a fault of the engine."""
+    found = analysis.effects_of(sql, world)
+    told = [each.unknown for effects in found for each in (effects, *effects.children)]
+    assert not any(reason.startswith(analysis.FAULT) for reasons in told for reason in reasons)
+    return found
 
 
 @st.composite
@@ -276,3 +285,17 @@ class TestDeepTexts:
         assert (first.command, third.command) == ("UPDATE", "CREATE INDEX")
         assert second.unknown
         assert third.offset == len("update t set a = 1; ") + len(second.sql) + len("; ")
+
+
+def test_a_fault_of_the_engine_is_no_exception_and_not_safe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(node: object, tally: object) -> None:
+        raise KeyError("planted")
+
+    monkeypatch.setitem(HANDLERS, "index_stmt", fails)
+    world = World()
+    index, other = analysis.effects_of("create index i on t (id); select 1", world)
+    assert index.is_hazard
+    assert index.unknown == (f"{analysis.FAULT} (KeyError: 'planted')",)
+    assert not other.is_hazard

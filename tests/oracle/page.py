@@ -20,8 +20,7 @@ HEAD = """\
 
 What each statement does to running traffic, by the version of the server: which locks it takes,
 whether it writes or reads a table from end to end, which indexes it builds.
-`alembic_safe.postgres.effects` says it for any SQL text, and lint, guard and the rewriter decide by
-it.
+`alembic_safe.postgres.effects` says it for any SQL text, and lint and guard decide by it.
 
 Nothing here is believed: every row is measured. A test runs the statement on real servers of each
 version and reads, from inside its transaction, `pg_locks`, the files of tables and indexes, and how

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from alembic_safe.postgres.effects.command_tags import command_tag
 from alembic_safe.postgres.effects.handlers import HANDLERS
 from alembic_safe.postgres.effects.handlers.enum_labels import check_new_labels
@@ -12,12 +14,17 @@ from alembic_safe.postgres.effects.tally import Refused, Tally
 from alembic_safe.postgres.effects.world import Transaction, World
 from alembic_safe.postgres.locks import LockMode
 
+log = logging.getLogger("alembic.safe")
+
+FAULT = "alembic-safe fails to judge it, please report that"
+"""What `unknown` begins with where the engine itself is at fault."""
+
 
 def effects_of(sql: str, world: World) -> list[Effects]:
     """Return the effects of each statement of a text, and change `world` accordingly.
 
-    Nothing is raised: what cannot be parsed or is of an unknown kind is returned with `unknown`
-    set, and the world then forgets what it cannot be sure of any more.
+    Nothing is raised: what cannot be parsed, is of an unknown kind or is too much for this engine
+    is returned with `unknown` set, and the world then forgets what it cannot be sure of any more.
 
     Args:
         sql: one or more statements.
@@ -57,6 +64,11 @@ def _effects_of(parsed: Parsed, world: World, outer: Tally | None = None) -> Eff
             handler(parsed.node, tally)
         except Refused:
             world.undo(mark)
+        except Exception as fault:
+            # Whoever upgrades is not to meet a traceback of ours, and the statement is not to pass.
+            log.debug("The effects of a statement are not known: %s", parsed.sql, exc_info=True)
+            world.undo(mark)
+            tally.unknown(f"{FAULT} ({type(fault).__name__}: {fault})")
     _keep_locks(tally, transaction)
     before = world.relations_before(mark)
     effects = tally.effects(parsed.node, parsed.node_name, held, before)
