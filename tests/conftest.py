@@ -56,9 +56,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-version",
         action="store_true",
-        help="run the tests of the command line on every version too, not on the newest alone, "
-        "and those of the oracle on every version that is here",
+        help="run every test on each of these versions, not most on the newest alone, and those of "
+        "the oracle on every version that is here",
     )
+
+
+DEPENDS_ON_THE_VERSION = frozenset(
+    {
+        "test_backfill",
+        "test_catalog",
+        "test_effects_from_catalog",
+        "test_operations",
+        "test_sync_trigger",
+        "test_verification",
+    }
+)
+"""What sends other statements to other versions, or reads other catalogs. With the oracle it runs
+on each of the servers; everything else on the newest, but for `--every-version`."""
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -69,14 +83,12 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server" in metafunc.fixturenames:
         versions = _versions(metafunc.config)
-        # What the command line does with files and settings is the same on every server; what
-        # it sends to the server has tests of its own, on each version.
-        is_command_line = "alembic_project" in metafunc.fixturenames
-        is_every_version = metafunc.config.getoption("--every-version")
-        if is_command_line and not is_every_version:
+        is_oracle = "laboratory" in metafunc.fixturenames
+        depends = is_oracle or metafunc.module.__name__ in DEPENDS_ON_THE_VERSION
+        if metafunc.config.getoption("--every-version"):
+            versions = sorted(_binaries()) if is_oracle else versions
+        elif not depends:
             versions = [max(versions)]
-        if "laboratory" in metafunc.fixturenames and is_every_version:
-            versions = sorted(_binaries())
         ids = [f"pg{version}" for version in versions]
         metafunc.parametrize("server", versions, ids=ids, indirect=True, scope="session")
 
