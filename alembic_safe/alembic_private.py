@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
     from alembic.operations import ops
+    from alembic.runtime.environment import EnvironmentContext
     from alembic.runtime.migration import MigrationContext
     from alembic.script import Script
 
@@ -77,3 +78,17 @@ def rendered_body(
     from alembic.autogenerate import render
 
     return render._indent(render._render_cmd_body(operations, autogen_context))
+
+
+def configure_through(environment: EnvironmentContext, configure: Callable[..., None]) -> None:
+    """Have `context.configure()` of `env.py` call a function of ours.
+
+    Alembic passes the functions of `alembic.context` on for its own class only, so that a subclass
+    with another `configure` is not asked.
+    """
+    environment.configure = configure  # type: ignore[method-assign]
+
+
+def set_connection(context: MigrationContext, connection: Any) -> None:
+    """Give a context in offline mode something to which revisions can send statements."""
+    context.connection = context.impl.connection = connection

@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import alembic
+import alembic.context
 import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate.api import AutogenContext
 from alembic.config import Config
+from alembic.operations import Operations
+from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from conftest import Database
 from hand_written import write_history
 from project import Project
@@ -23,8 +28,10 @@ import alembic_safe.environment
 from alembic_safe.alembic_private import (
     command_function,
     command_of,
+    configure_through,
     in_external_transaction,
     rendered_body,
+    set_connection,
 )
 
 ENV = """\
@@ -204,3 +211,20 @@ def test_a_rendered_body_asks_the_users_render_item_which_sees_the_dialect(
     command.revision(config, autogenerate=True)
     assert "done" in seen
     assert len(alembic_project.versions()) == 1
+
+
+def test_env_py_configures_through_ours(config: Config) -> None:
+    asked = []
+    script = ScriptDirectory.from_config(config)
+    environment = EnvironmentContext(config, script)
+    configure_through(environment, lambda **options: asked.append(options))
+    with environment:
+        alembic.context.configure(dialect_name="postgresql")
+    assert asked == [{"dialect_name": "postgresql"}]
+
+
+def test_revisions_send_to_the_connection_that_was_set() -> None:
+    context = MigrationContext.configure(dialect_name="postgresql", opts={"as_sql": True})
+    connection = object()
+    set_connection(context, connection)
+    assert Operations(context).get_bind() is connection

@@ -33,7 +33,16 @@ ALLOWED = {
     "backfill": FOUNDATION | {"postgres", "operations", "runtime"},
     "rules": FOUNDATION | {"postgres"},
     "lint": FOUNDATION
-    | {"assurance", "configuration", "postgres", "operations", "lines", "rules", "runtime"},
+    | {
+        "alembic_private",
+        "assurance",
+        "configuration",
+        "lines",
+        "operations",
+        "postgres",
+        "rules",
+        "runtime",
+    },
     "rewrite": FOUNDATION | {"postgres", "operations", "lines", "alembic_private"},
     "rehearsal": FOUNDATION | {"postgres", "runtime"},
     "testing": None,

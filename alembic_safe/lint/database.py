@@ -15,6 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
+from alembic_safe.alembic_private import configure_through
 from alembic_safe.errors import CannotConnect, OtherDatabase
 from alembic_safe.lines import Line, LineName, contract_scripts, contract_table, has_contracts
 from alembic_safe.lint.recording import quiet_migrations
@@ -63,7 +64,7 @@ def read_own_database(config: Config, history: ScriptDirectory) -> Database:
             )
         configure(connection=connection, **options)
 
-    environment.configure = configure_online  # type: ignore[method-assign, assignment]
+    configure_through(environment, configure_online)
     with environment, quiet_migrations(), contextlib.redirect_stdout(sys.stderr):
         history.run_env()
     if len(found) != 1:

@@ -22,6 +22,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.engine import make_url
 
+from alembic_safe.alembic_private import configure_through, set_connection
 from alembic_safe.assurance import current_reason
 from alembic_safe.configuration import RUNNER_OPTION, settings_of
 from alembic_safe.errors import EnvironmentFailed, OtherDatabase
@@ -148,10 +149,8 @@ def record(
         destination_rev="heads",
         **{EACH_REVISION_OPTION: recorder.recorded},
     )
-    # Alembic passes the functions of `alembic.context` on for its own class only.
-    environment.configure = functools.partial(  # type: ignore[method-assign]
-        _configure_offline, environment.configure, recorder
-    )
+    configure = functools.partial(_configure_offline, environment.configure, recorder)
+    configure_through(environment, configure)
     with environment, quiet_migrations(), contextlib.redirect_stdout(sys.stderr):
         try:
             history.run_env()
@@ -229,8 +228,7 @@ class Recorder:
             rules=settings_of(context).rules,
         )
         self.recordings.append(recording)
-        connection = ReadingConnection(context, self._read)
-        context.connection = context.impl.connection = connection  # type: ignore[assignment]
+        set_connection(context, ReadingConnection(context, self._read))
         steps = [
             *((script, True) for script in self.upgrades),
             *((script, False) for script in self.downgrades),
