@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alembic_safe.alembic_private import command_function
 from alembic_safe.errors import RunnerMissing
-from alembic_safe.settings import Settings, load_settings
+from alembic_safe.settings import Settings, load_settings, project_file
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
@@ -89,13 +88,3 @@ def _load(keywords: dict[str, Any]) -> Settings:
         x_arguments={key: str(value) for key, value in x_arguments.items()},
         project_file=project_file(config.config_file_name),
     )
-
-
-def project_file(config_file: str | None) -> Path | None:
-    """Return the `pyproject.toml` beside Alembic's configuration, or in a folder above it."""
-    start = Path(config_file).absolute().parent if config_file else Path.cwd()
-    for folder in (start, *start.parents):
-        candidate = folder / "pyproject.toml"
-        if candidate.is_file():
-            return candidate
-    return None

@@ -107,6 +107,16 @@ def load_settings(
     return settings
 
 
+def project_file(config_file: str | None) -> Path | None:
+    """Return the `pyproject.toml` beside Alembic's configuration, or in a folder above it."""
+    start = Path(config_file).absolute().parent if config_file else Path.cwd()
+    for folder in (start, *start.parents):
+        candidate = folder / "pyproject.toml"
+        if candidate.is_file():
+            return candidate
+    return None
+
+
 TABLES = frozenset({"lint"})
 """Tables inside of `[tool.alembic_safe]` that are read elsewhere."""
 

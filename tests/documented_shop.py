@@ -18,7 +18,7 @@ from conftest import Database
 from forked_commands import run_command
 from markdown_blocks import Block, Command, commands_of
 
-from alembic_safe.lint.settings import LintSettings, load_lint_settings
+from alembic_safe.rules.settings import LintSettings, load_lint_settings
 from alembic_safe.settings import Settings, load_settings
 
 _DOCUMENTED_URL = re.compile(r"postgresql\+(\w+)://localhost/shop")

@@ -11,8 +11,8 @@ from project import Project
 
 from alembic_safe.lint.report import Located, Report
 from alembic_safe.lint.run import Request, lint_revisions
-from alembic_safe.lint.settings import LintSettings
 from alembic_safe.rules.catalogue import CODES
+from alembic_safe.rules.settings import LintSettings
 
 NO_DATABASE = "postgresql+psycopg://nobody@127.0.0.1:1/nothing"
 

@@ -9,8 +9,8 @@ from hand_written import write_history
 from linted_project import LintedProject, codes, own_codes
 
 from alembic_safe.lint.report import Report
-from alembic_safe.lint.settings import Ignored, LintSettings
 from alembic_safe.rules.catalogue import CODES
+from alembic_safe.rules.settings import Ignored, LintSettings
 
 ENV = """\
 import alembic_safe

@@ -15,7 +15,7 @@ from schema import schema_of
 from alembic_safe.errors import CannotConnect
 from alembic_safe.lint.report import Report
 from alembic_safe.lint.run import OWN_DATABASE
-from alembic_safe.lint.settings import LintSettings
+from alembic_safe.rules.settings import LintSettings
 
 TABLE = 'op.execute("CREATE TABLE users (id bigint PRIMARY KEY, name varchar(50))")'
 WIDER = 'op.alter_column("users", "name", type_=sa.String(100))'

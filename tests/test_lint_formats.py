@@ -11,10 +11,10 @@ import pytest
 
 from alembic_safe.lint.formats import FORMATS
 from alembic_safe.lint.report import Located, Report, fingerprints
-from alembic_safe.lint.sources import Extent
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.rules.finding import Finding, Fix, Severity
+from alembic_safe.rules.sources import Extent
 
 SOURCE = """\
 def upgrade():

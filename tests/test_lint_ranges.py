@@ -12,7 +12,7 @@ from hand_written import write_contract, write_history
 from linted_project import LintedProject
 
 from alembic_safe.errors import GitFailed, NotARevision, SettingError
-from alembic_safe.lint.settings import LintSettings
+from alembic_safe.rules.settings import LintSettings
 
 ENV = """\
 import alembic_safe

@@ -21,13 +21,13 @@ from test_two_release_sequences import CHANGES
 
 from alembic_safe.lint.report import Report
 from alembic_safe.lint.run import OWN_DATABASE, Request, lint_revisions
-from alembic_safe.lint.settings import LintSettings
 from alembic_safe.postgres.effects.world import OLDEST_SERVER
 from alembic_safe.rehearsal.server import ScratchServer, installed_binaries
 from alembic_safe.rules.catalogue import code_of
 from alembic_safe.rules.column_types import COLUMN_TYPES
 from alembic_safe.rules.finding import Severity
 from alembic_safe.rules.schema_design import SCHEMA_DESIGN
+from alembic_safe.rules.settings import LintSettings
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ from hand_written import write_history
 from linted_project import LintedProject
 
 from alembic_safe.errors import SettingError
-from alembic_safe.lint.settings import Ignored, LintSettings, load_lint_settings
-from alembic_safe.lint.weights import Weights
 from alembic_safe.postgres.effects import Effects, World
 from alembic_safe.postgres.effects.world import Relation
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.rules.finding import Finding, Severity
+from alembic_safe.rules.settings import Ignored, LintSettings, load_lint_settings
+from alembic_safe.rules.weights import Weights
 from alembic_safe.settings import Settings, load_settings
 
 ERROR, WARNING, OFF = Severity.ERROR, Severity.WARNING, Severity.OFF

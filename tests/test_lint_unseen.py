@@ -8,7 +8,7 @@ import pytest
 from hand_written import write_history
 from linted_project import LintedProject, codes, places
 
-from alembic_safe.lint.settings import LintSettings
+from alembic_safe.rules.settings import LintSettings
 
 TABLE = """
 op.create_table("t", sa.Column("id", sa.BigInteger, primary_key=True), sa.Column("a", sa.Text))

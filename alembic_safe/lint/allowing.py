@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from alembic_safe.lint.allowances import Allowance
 from alembic_safe.lint.report import (
     ALLOW_UNKNOWN_CODE,
     ALLOW_UNUSED,
     ALLOW_WITHOUT_REASON,
     Located,
 )
-from alembic_safe.lint.settings import Ignored, is_among
-from alembic_safe.lint.sources import Extent, RevisionSource, Source
+from alembic_safe.rules.allowances import Allowance
 from alembic_safe.rules.finding import Finding, Severity
+from alembic_safe.rules.settings import Ignored
+from alembic_safe.rules.sources import Extent, RevisionSource, Source
 
 
 @dataclass
@@ -36,11 +36,12 @@ class Allowing:
         if located.allowed:
             return located
         for allowance in source.allowances:
-            if _fits(allowance, located):
+            if allowance.covers(located.finding.code, located.extent):
                 self._used.add((source, allowance, located.finding.code))
                 return replace(located, allowed=allowance.reason)
+        names = (located.revision, located.path.name, str(located.path))
         for ignored in self.ignored:
-            if _is_ignored(ignored, located):
+            if ignored.covers(located.finding, names):
                 self._used_ignored.add(ignored)
                 return replace(located, allowed=ignored.reason)
         return located
@@ -94,22 +95,6 @@ def _is_open(allowance: Allowance, not_judged: Extent) -> bool:
     if not not_judged.first:
         return False
     return allowance.about is None or allowance.about in not_judged
-
-
-def _fits(allowance: Allowance, located: Located) -> bool:
-    if located.finding.code not in allowance.codes or not allowance.reason:
-        return False
-    return allowance.about is None or allowance.about in located.extent
-
-
-def _is_ignored(ignored: Ignored, located: Located) -> bool:
-    if ignored.code != located.finding.code:
-        return False
-    names = (located.revision, located.path.name, str(located.path))
-    if ignored.revisions and not set(ignored.revisions) & set(names):
-        return False
-    relation = located.finding.relation
-    return not ignored.tables or (relation is not None and is_among(relation, ignored.tables))
 
 
 def not_judged_lines(source: Source, *, judges_downgrades: bool) -> Extent:

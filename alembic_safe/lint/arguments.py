@@ -15,7 +15,7 @@ from alembic.util import CommandError
 
 from alembic_safe.lint.formats import FORMATS
 from alembic_safe.lint.run import OWN_DATABASE, Request, lint_revisions
-from alembic_safe.lint.settings import server_version
+from alembic_safe.rules.settings import server_version
 
 CLEAN, FOUND, NOT_RUN = 0, 1, 2
 """Exit statuses; NOT_RUN is also what argparse ends with."""

@@ -9,12 +9,12 @@ from pathlib import Path
 from alembic_safe.lint.own_operations import executed
 from alembic_safe.lint.recording import RecordedStep, Recording, Written
 from alembic_safe.lint.report import NOT_READABLE, Located
-from alembic_safe.lint.sources import Extent, RevisionSource, Sources, SqlSource
 from alembic_safe.lint.unseen import may_change_schema
-from alembic_safe.lint.weights import Weights
 from alembic_safe.postgres.effects import Effects, World, begin, effects_of, end
 from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings
 from alembic_safe.rules.judge import Judge, Judgement
+from alembic_safe.rules.sources import Extent, RevisionSource, Sources, SqlSource
+from alembic_safe.rules.weights import Weights
 
 _UNDEFINED = frozenset({"42P01", "42703", "42704", "42883", "3F000"})
 """SQLSTATEs of what is not there (PostgreSQL documentation, appendix A)."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alembic_safe.lint.sources import Extent
 from alembic_safe.rules.finding import Finding, Severity
+from alembic_safe.rules.sources import Extent
 
 NOT_READABLE = "not-readable-offline"
 SHARED_TRANSACTION = "revisions-share-a-transaction"

@@ -9,7 +9,6 @@ from pathlib import Path
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from alembic_safe.configuration import project_file
 from alembic_safe.lint.allowing import Allowing, not_judged_lines
 from alembic_safe.lint.changed_files import changed_since
 from alembic_safe.lint.database import Database, read_database_at, read_own_database
@@ -24,14 +23,15 @@ from alembic_safe.lint.ranges import (
 )
 from alembic_safe.lint.recording import Recording, record
 from alembic_safe.lint.report import ALLOW_UNUSED, OWN_CODES, SHARED_TRANSACTION, Located, Report
-from alembic_safe.lint.settings import Ignored, LintSettings, load_lint_settings
-from alembic_safe.lint.sources import Extent, Sources
-from alembic_safe.lint.weights import Weights
 from alembic_safe.postgres.effects import World
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.rules.catalogue import CODES, RULES
 from alembic_safe.rules.custom import load_rules
 from alembic_safe.rules.finding import Finding, Severity
+from alembic_safe.rules.settings import Ignored, LintSettings, load_lint_settings
+from alembic_safe.rules.sources import Extent, Sources
+from alembic_safe.rules.weights import Weights
+from alembic_safe.settings import project_file
 
 OWN_DATABASE = ""
 """For `Request.database`: the database of the Alembic environment."""

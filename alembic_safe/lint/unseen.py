@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Collection, Iterator
 
-from alembic_safe.lint.sources import Extent, RevisionSource
+from alembic_safe.rules.sources import Extent, RevisionSource
 
 _ABOUT_ROWS = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE)\b", re.IGNORECASE)
 _EXECUTING = frozenset({"execute", "exec_driver_sql", "scalar", "scalars"})

@@ -24,10 +24,10 @@ from dataclasses import replace
 import pytest
 from alembic.util import CommandError
 
-from alembic_safe.configuration import project_file
 from alembic_safe.lint.formats.text import text as report_text
 from alembic_safe.lint.run import lint_revisions
-from alembic_safe.lint.settings import load_lint_settings
+from alembic_safe.rules.settings import load_lint_settings
+from alembic_safe.settings import project_file
 from alembic_safe.testing.models import check_models
 from alembic_safe.testing.round_trip import check_round_trip
 from alembic_safe.testing.subject import Subject

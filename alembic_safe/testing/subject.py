@@ -14,13 +14,12 @@ import sqlalchemy as sa
 from alembic.config import Config
 from sqlalchemy import URL
 
-from alembic_safe.configuration import project_file
 from alembic_safe.errors import CannotTest
-from alembic_safe.lint.settings import load_lint_settings
 from alembic_safe.postgres.identifiers import literal, quote
 from alembic_safe.rehearsal.server import ScratchServer, ScratchServerError
 from alembic_safe.rehearsal.values import Source
-from alembic_safe.settings import read_tool_table
+from alembic_safe.rules.settings import load_lint_settings
+from alembic_safe.settings import project_file, read_tool_table
 from alembic_safe.testing.migrations import Migrations, in_folder_of, use_main_option
 
 _NOT_GIVEN = object()

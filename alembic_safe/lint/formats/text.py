@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 
 from alembic_safe.lint.report import Located, Report
-from alembic_safe.lint.sources import Extent, Source
 from alembic_safe.rules.finding import Fix
+from alembic_safe.rules.sources import Extent, Source, Sources
 
 _MOST_LINES = 6
 """Lines of a statement that are shown."""
@@ -16,11 +15,10 @@ _MOST_LINES = 6
 
 def text(report: Report) -> str:
     """Return a report with the lines of the files, what follows from them, and what to do."""
-    sources: dict[Path, Source] = {}
+    sources = Sources()
     lines: list[str] = []
     for located in report.findings:
-        source = sources.setdefault(located.path, Source(located.path))
-        lines += [*_finding(located, source), ""]
+        lines += [*_finding(located, sources[located.path]), ""]
     for located in report.allowed:
         lines.append(f"{_place(located)}: allowed [{located.finding.code}] {located.allowed}")
     lines.append(summary(report))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from alembic_safe.lint.settings import LintSettings, is_among
 from alembic_safe.postgres.effects import Effects, World
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.rules.catalogue import code_of
 from alembic_safe.rules.finding import Finding, Severity
 from alembic_safe.rules.locking import LOCKING
+from alembic_safe.rules.settings import LintSettings, is_among
 
 _ABOUT_LOCKS = frozenset(code_of(rule) for rule in LOCKING)
 _LOWER = {Severity.ERROR: Severity.WARNING, Severity.WARNING: Severity.OFF}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from alembic_safe.lint.allowances import (
+from alembic_safe.rules.allowances import (
     MARK,
     Allowance,
     allowances_in_python,
@@ -27,7 +28,7 @@ class Extent:
         return isinstance(line, int) and self.first <= line <= self.last
 
 
-class Source:
+class Source(ABC):
     """A file with statements.
 
     Args:
@@ -53,8 +54,8 @@ class Source:
         # Most files have none, and need not be parsed.
         return self._read_allowances() if MARK in self.text else []
 
-    def _read_allowances(self) -> list[Allowance]:
-        raise NotImplementedError
+    @abstractmethod
+    def _read_allowances(self) -> list[Allowance]: ...
 
     def shown(self, extent: Extent) -> list[tuple[int, str]]:
         """Return lines with their numbers."""

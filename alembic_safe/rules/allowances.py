@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 MARK = "alembic-safe:"
@@ -35,6 +35,17 @@ class Allowance:
     reason: str
     line: int
     about: int | None
+
+    def covers(self, code: str, lines: Container[int]) -> bool:
+        """Return whether a finding is let through.
+
+        Args:
+            code: of its rule.
+            lines: of the statement that it is about.
+        """
+        if code not in self.codes or not self.reason:
+            return False
+        return self.about is None or self.about in lines
 
 
 def allowances_in_python(source: str, first_function: int) -> list[Allowance]:

@@ -1,9 +1,10 @@
-"""Settings of lint: the table `[tool.alembic_safe.lint]` of `pyproject.toml`."""
+"""Settings of lint, which the guard obeys too: the table `[tool.alembic_safe.lint]` of
+`pyproject.toml`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from alembic_safe.errors import SettingError
 from alembic_safe.postgres.effects.world import NEWEST_SERVER, OLDEST_SERVER
 from alembic_safe.postgres.identifiers import QualifiedName
-from alembic_safe.rules.finding import Severity
+from alembic_safe.rules.finding import Finding, Severity
 from alembic_safe.settings import read_project_file
 
 
@@ -31,17 +32,32 @@ class Ignored:
     revisions: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
 
+    def covers(self, finding: Finding, names: Collection[str]) -> bool:
+        """Return whether a finding is let through.
+
+        Args:
+            finding: what was found.
+            names: the identifier of the revision in which it was found, and its file.
+        """
+        if finding.code != self.code:
+            return False
+        if self.revisions and not set(self.revisions) & set(names):
+            return False
+        relation = finding.relation
+        return not self.tables or (relation is not None and is_among(relation, self.tables))
+
 
 @dataclass(frozen=True)
 class LintSettings:
     """What a user can set.
 
     Args:
-        start_after: revision of the baseline: it and all before it are not judged.
-        postgres: major version of the oldest server on which the revisions run.
+        start_after: revision of the baseline: lint does not judge it, nor any before it.
+        postgres: major version of the oldest server on which the revisions run; without a
+            database.
         hot_tables: tables whose warnings are errors; `name` or `schema.name`.
         small_tables: tables on which work under a lock is over in an instant.
-        small_table_bytes: with `--database`, tables of at most this size are small.
+        small_table_bytes: where a database tells sizes, tables of at most this one are small.
         severity: for the code of a rule another severity: `error`, `warning` or `off`.
         ignore: findings that are let through, each with a reason.
     """
