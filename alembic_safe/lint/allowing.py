@@ -13,6 +13,7 @@ from alembic_safe.lint.report import (
 )
 from alembic_safe.rules.allowances import Allowance
 from alembic_safe.rules.finding import Finding, Severity
+from alembic_safe.rules.letting_through import cover_of
 from alembic_safe.rules.settings import Ignored
 from alembic_safe.rules.sources import Extent, RevisionSource, Source
 
@@ -28,23 +29,18 @@ class Allowing:
     ignored: Sequence[Ignored]
 
     def __post_init__(self) -> None:
-        self._used: set[tuple[Source, Allowance, str]] = set()
-        self._used_ignored: set[Ignored] = set()
+        self._used: set[tuple[Source, Allowance | Ignored, str]] = set()
 
     def decide(self, located: Located, source: Source) -> Located:
         """Return a finding, with the reason for which it is let through if it is."""
         if located.allowed:
             return located
-        for allowance in source.allowances:
-            if allowance.covers(located.finding.code, located.extent):
-                self._used.add((source, allowance, located.finding.code))
-                return replace(located, allowed=allowance.reason)
-        names = (located.revision, located.path.name, str(located.path))
-        for ignored in self.ignored:
-            if ignored.covers(located.finding, names):
-                self._used_ignored.add(ignored)
-                return replace(located, allowed=ignored.reason)
-        return located
+        finding = located.finding
+        cover = cover_of(finding, source, located.extent, located.revision, self.ignored)
+        if cover is None:
+            return located
+        self._used.add((source, cover, finding.code))
+        return replace(located, allowed=cover.reason)
 
     def useless(
         self, source: Source, known_codes: Collection[str], not_judged: Extent
@@ -66,7 +62,8 @@ class Allowing:
 
     def unused_ignored(self) -> list[Ignored]:
         """Return what the settings ignore and nothing was."""
-        return [ignored for ignored in self.ignored if ignored not in self._used_ignored]
+        used = {cover for _source, cover, _code in self._used}
+        return [ignored for ignored in self.ignored if ignored not in used]
 
     def _problems(
         self,

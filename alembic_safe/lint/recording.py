@@ -10,7 +10,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import CodeType, FrameType
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from alembic.config import Config
@@ -22,7 +22,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.engine import make_url
 
-from alembic_safe.alembic_private import configure_through, set_connection
+from alembic_safe.alembic_private import configure_through, set_connection, write_no_versions
 from alembic_safe.assurance import current_reason
 from alembic_safe.configuration import RUNNER_OPTION, settings_of
 from alembic_safe.errors import EnvironmentFailed, OtherDatabase
@@ -31,6 +31,7 @@ from alembic_safe.lint.readings import ReadingConnection
 from alembic_safe.operations import SafeOperation
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.rules.sources import frames_to
 from alembic_safe.runtime.offline import EACH_REVISION_OPTION
 
 if TYPE_CHECKING:
@@ -229,6 +230,7 @@ class Recorder:
         )
         self.recordings.append(recording)
         set_connection(context, ReadingConnection(context, self._read))
+        write_no_versions(context)
         steps = [
             *((script, True) for script in self.upgrades),
             *((script, False) for script in self.downgrades),
@@ -277,14 +279,13 @@ class Recorder:
     def _caller(self) -> tuple[int, SafeOperation | None, bool]:
         """Return the line of the revision file that is running, our operation, if it is one, and
         whether Alembic begins or ends a transaction."""
-        operation, is_control = None, False
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_globals is not self._module:
+        operation, is_control, line = None, False, 0
+        for frame in frames_to(self._module):
             if frame.f_code is _INVOKE:
                 operation = frame.f_locals.get("operation")
+            elif frame.f_globals is self._module:
+                line = frame.f_lineno
             is_control = is_control or frame.f_code in _CONTROL
-            frame = frame.f_back
-        line = frame.f_lineno if frame is not None else 0
         own = operation if isinstance(operation, SafeOperation) else None
         return line, own, is_control
 

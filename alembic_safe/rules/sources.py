@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from alembic_safe.rules.allowances import (
     MARK,
@@ -164,6 +167,28 @@ def _name(function: ast.expr) -> str:
     if isinstance(function, ast.Attribute):
         return function.attr
     return function.id if isinstance(function, ast.Name) else ""
+
+
+def frames_to(module: Mapping[str, Any] | None) -> Iterator[FrameType]:
+    """Yield the frames that are running, from the innermost to the first of a module.
+
+    Args:
+        module: its global names. Where it has no part in what runs, all frames are yielded.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back if frame.f_globals is not module else None
+
+
+def running_line(module: Mapping[str, Any]) -> int:
+    """Return the line of a module that is running; 0 where it has no part in what runs.
+
+    Args:
+        module: its global names.
+    """
+    lines = (frame.f_lineno for frame in frames_to(module) if frame.f_globals is module)
+    return next(lines, 0)
 
 
 class Sources:
