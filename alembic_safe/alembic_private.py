@@ -92,3 +92,18 @@ def configure_through(environment: EnvironmentContext, configure: Callable[..., 
 def set_connection(context: MigrationContext, connection: Any) -> None:
     """Give a context in offline mode something to which revisions can send statements."""
     context.connection = context.impl.connection = connection
+
+
+def write_no_versions(context: MigrationContext) -> None:
+    """Leave the statements about the version table out of what offline mode writes.
+
+    Alembic compiles one for each step, which takes a tenth of the time of a script.
+    """
+    execute = context.impl._exec
+
+    def execute_others(construct: Any, *arguments: Any, **options: Any) -> Any:
+        if getattr(construct, "table", None) is context._version:
+            return None
+        return execute(construct, *arguments, **options)
+
+    context.impl._exec = execute_others  # type: ignore[method-assign]

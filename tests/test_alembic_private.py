@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.config import Config
 from alembic.operations import Operations
 from alembic.runtime.environment import EnvironmentContext
-from alembic.runtime.migration import MigrationContext
+from alembic.runtime.migration import MigrationContext, RevisionStep
 from alembic.script import ScriptDirectory
 from conftest import Database
 from hand_written import write_history
@@ -32,6 +33,7 @@ from alembic_safe.alembic_private import (
     in_external_transaction,
     rendered_body,
     set_connection,
+    write_no_versions,
 )
 
 ENV = """\
@@ -228,3 +230,26 @@ def test_revisions_send_to_the_connection_that_was_set() -> None:
     connection = object()
     set_connection(context, connection)
     assert Operations(context).get_bind() is connection
+
+
+def test_a_script_can_be_written_without_its_versions(
+    alembic_project: Project, config: Config
+) -> None:
+    write_history(alembic_project, "first", upgrade='op.execute("SELECT 1")')
+    write_history(alembic_project, "second", "first", upgrade='op.execute("SELECT 2")')
+    history = ScriptDirectory.from_config(config)
+    written = io.StringIO()
+
+    def steps(_heads: object, context: MigrationContext) -> list[RevisionStep]:
+        write_no_versions(context)
+        revisions = reversed(list(history.walk_revisions()))
+        return [RevisionStep(history.revision_map, each, True) for each in revisions]
+
+    context = MigrationContext.configure(
+        dialect_name="postgresql",
+        opts={"as_sql": True, "fn": steps, "output_buffer": written, "script": history},
+    )
+    with Operations.context(context):
+        context.run_migrations()
+    statements = [line for line in written.getvalue().splitlines() if line.endswith(";")]
+    assert statements[-2:] == ["SELECT 1;", "SELECT 2;"]

@@ -34,7 +34,7 @@ _BLOCKS = frozenset({"begin", "case", "if", "loop"})
 
 def is_too_deep(sql: str) -> bool:
     """Return whether statements may be nested so deep that parsing them is dangerous."""
-    if len(_NESTING.findall(sql)) < _FEW:
+    if len(sql) < _FEW or len(_NESTING.findall(sql)) < _FEW:
         return False
     # The tokens before the place where each list or parenthesis was opened, and since then.
     outer: list[int] = []
