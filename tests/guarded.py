@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -12,12 +13,16 @@ from conftest import Database
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from alembic_safe.phases import Phase
+from alembic_safe.rules.settings import LintSettings
 from alembic_safe.runtime.guard import Guard, Watch
 from alembic_safe.runtime.place import Place
 from alembic_safe.runtime.sessions import SessionSettings
 from alembic_safe.settings import Settings
 
 T = TypeVar("T")
+
+NO_TABLE_IS_SMALL = LintSettings(small_table_bytes=0)
+"""Tables of tests have few rows, and stand for large ones."""
 
 DRIVERS = ["psycopg", "psycopg2", "asyncpg", "psycopg_async"]
 
@@ -45,11 +50,20 @@ def on_connection(database: Database, driver: str, run: Callable[[sa.Connection]
     return asyncio.run(in_a_loop())
 
 
-def guard_on(connection: sa.Connection, **settings: Any) -> Guard:
+def guard_on(
+    connection: sa.Connection, lint_settings: LintSettings = NO_TABLE_IS_SMALL, **settings: Any
+) -> Guard:
     """The guard of a run."""
-    guard = Guard(Settings(**settings), SessionSettings.read(connection), connection)
+    session = SessionSettings.read(connection)
+    guard = Guard(Settings(**settings), lint_settings, session, connection)
     connection.rollback()
     return guard
+
+
+def place_of(phase: Phase | None = None, *, is_upgrade: bool = True) -> Place:
+    """An attempt of a revision `r1`, whose file is not there."""
+    state = "Nothing was changed."
+    return Place("r1", phase, is_upgrade, 0.5, lambda: state, Path("r1.py"), {})
 
 
 @contextmanager
@@ -58,9 +72,11 @@ def guarded(
     *,
     phase: Phase | None = None,
     is_upgrade: bool = True,
+    lint_settings: LintSettings = NO_TABLE_IS_SMALL,
     **settings: Any,
 ) -> Iterator[Watch]:
     """The attempt of a revision `r1`."""
-    place = Place("r1", phase, is_upgrade, 0.5, lambda: "Nothing was changed.")
-    with guard_on(connection, **settings).watching(place) as watch:
+    with guard_on(connection, lint_settings, **settings).watching(
+        place_of(phase, is_upgrade=is_upgrade)
+    ) as watch:
         yield watch

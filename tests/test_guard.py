@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from conftest import Database
-from guarded import DRIVERS, connected, guard_on, guarded, on_connection
+from guarded import DRIVERS, connected, guard_on, guarded, on_connection, place_of
 
 import alembic_safe
 from alembic_safe.assurance import current_reason
@@ -21,7 +21,6 @@ from alembic_safe.phases import Phase
 from alembic_safe.postgres.effects import Effects
 from alembic_safe.rules.finding import Finding, Severity, Surroundings
 from alembic_safe.runtime.driver_text import LONG_TEXT
-from alembic_safe.runtime.place import Place
 
 INDEX = "CREATE INDEX ix_orders_note ON orders (note)"
 
@@ -183,12 +182,11 @@ def test_what_the_revision_created_is_its_own(connection: sa.Connection) -> None
 
 def test_what_an_attempt_created_is_not_the_next_ones(connection: sa.Connection) -> None:
     guard = guard_on(connection)
-    place = Place("r1", None, True, 0.5, str)
-    with guard.watching(place):
+    with guard.watching(place_of()):
         run(connection, "ALTER TABLE orders RENAME TO old", "CREATE TABLE orders (note text)")
         run(connection, INDEX)
     connection.rollback()
-    with guard.watching(place), pytest.raises(UnsafeStatement):
+    with guard.watching(place_of()), pytest.raises(UnsafeStatement):
         run(connection, INDEX)
 
 
@@ -275,7 +273,7 @@ def test_warn_tells_once_and_sends(
 ) -> None:
     guard = guard_on(connection, guard="warn")
     for _attempt in range(2):
-        with guard.watching(Place("r1", None, True, 0.5, str)):
+        with guard.watching(place_of()):
             run(connection, INDEX)
         assert indexes(connection) == ["ix_orders_note"]
         connection.rollback()

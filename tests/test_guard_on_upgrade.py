@@ -20,9 +20,14 @@ op.create_table("orders", sa.Column("id", sa.Integer, primary_key=True), sa.Colu
 """
 
 
+NO_TABLE_IS_SMALL = "[tool.alembic_safe.lint]\nsmall_table_bytes = 0\n"
+
+
 @pytest.fixture
 def shop(alembic_project: Project, database: Database) -> Project:
-    """A project that is in use: r1 is applied, and its table has rows."""
+    """A project that is in use: r1 is applied, and its table has rows, few of which stand for
+    many."""
+    (alembic_project.folder / "pyproject.toml").write_text(NO_TABLE_IS_SMALL)
     write_history(alembic_project, "r1", upgrade=CREATE, downgrade='op.drop_table("orders")')
     alembic_project.run(*UP)
     database.execute("INSERT INTO orders SELECT n, 'note' FROM generate_series(1, 100) AS n")
@@ -206,6 +211,7 @@ def test_nor_is_it_when_its_first_upgrade_goes_on(
 def test_tables_that_were_there_before_alembic_are_in_use(
     alembic_project: Project, database: Database
 ) -> None:
+    (alembic_project.folder / "pyproject.toml").write_text(NO_TABLE_IS_SMALL)
     database.execute("CREATE TABLE orders (id int, note text); INSERT INTO orders VALUES (1)")
     write_history(alembic_project, "r1", upgrade=INDEX)
     for _again in range(2):

@@ -35,11 +35,17 @@ class Allowing:
         """Return a finding, with the reason for which it is let through if it is."""
         if located.allowed:
             return located
-        finding = located.finding
-        cover = cover_of(finding, source, located.extent, located.revision, self.ignored)
+        cover = cover_of(
+            located.finding,
+            located.extent,
+            source.allowances,
+            self.ignored,
+            revision=located.revision,
+            path=located.path,
+        )
         if cover is None:
             return located
-        self._used.add((source, cover, finding.code))
+        self._used.add((source, cover, located.finding.code))
         return replace(located, allowed=cover.reason)
 
     def useless(

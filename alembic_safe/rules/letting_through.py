@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from alembic_safe.rules.allowances import Allowance
 from alembic_safe.rules.finding import Finding
 from alembic_safe.rules.settings import Ignored
-from alembic_safe.rules.sources import Extent, Source
+from alembic_safe.rules.sources import Extent
 
 
 def cover_of(
-    finding: Finding, source: Source, extent: Extent, revision: str, ignored: Sequence[Ignored]
+    finding: Finding,
+    extent: Extent,
+    allowances: Sequence[Allowance],
+    ignored: Sequence[Ignored],
+    *,
+    revision: str,
+    path: Path,
 ) -> Allowance | Ignored | None:
     """Return what lets a finding through, with its reason; None where nothing does.
 
@@ -19,13 +26,14 @@ def cover_of(
 
     Args:
         finding: what was found.
-        source: the file in which the statement stands.
-        extent: its lines in that file; 0 where none are known.
-        revision: its identifier; empty for an SQL file.
+        extent: the lines of the statement in its file; 0 where none are known.
+        allowances: the comments of the file.
         ignored: of the settings.
+        revision: its identifier; empty for an SQL file.
+        path: the file.
     """
-    for allowance in source.allowances:
+    for allowance in allowances:
         if allowance.covers(finding.code, extent):
             return allowance
-    names = (revision, source.path.name, str(source.path))
+    names = (revision, path.name, str(path))
     return next((each for each in ignored if each.covers(finding, names)), None)

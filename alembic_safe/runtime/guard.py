@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from alembic_safe.assurance import current_reason
 from alembic_safe.errors import GuardUnavailable, UnsafeStatement
 from alembic_safe.postgres.effects import Effects, World, begin, end
 from alembic_safe.postgres.effects.parsing import parse
@@ -25,7 +24,10 @@ from alembic_safe.rules.catalogue import REVISION_RULES, RULES, code_of
 from alembic_safe.rules.custom import load_rules
 from alembic_safe.rules.finding import Finding, Severity, Surroundings
 from alembic_safe.rules.judge import Judge
+from alembic_safe.rules.settings import LintSettings
 from alembic_safe.rules.transactions import possible_error
+from alembic_safe.rules.weights import Weights
+from alembic_safe.runtime.allowed import Assured, Origin, Reasons
 from alembic_safe.runtime.driver_text import LONG_TEXT, shape_of, without_rows
 from alembic_safe.runtime.empty_tables import about_rows
 from alembic_safe.runtime.execution import in_driver_autocommit
@@ -50,26 +52,12 @@ _MOST_PASSED = 1000
 _SHOWN_CHARACTERS = 400
 
 
-@dataclass(frozen=True)
-class Assured:
-    """A statement that a person answered for; without that it would have been stopped.
-
-    Args:
-        command: its command tag.
-        codes: of the rules that found something.
-        reason: what the person wrote.
-    """
-
-    command: str
-    codes: tuple[str, ...]
-    reason: str
-
-
 class Guard:
     """Watches over the revisions of one run.
 
     Args:
         settings: `guard` and `rules` are read.
+        lint_settings: findings count here as they do in lint.
         session: the session's settings before the run.
         connection: the migration's connection.
 
@@ -79,7 +67,11 @@ class Guard:
     """
 
     def __init__(
-        self, settings: Settings, session: SessionSettings, connection: Connection
+        self,
+        settings: Settings,
+        lint_settings: LintSettings,
+        session: SessionSettings,
+        connection: Connection,
     ) -> None:
         try:
             import postgast  # noqa: F401
@@ -87,6 +79,8 @@ class Guard:
             raise GuardUnavailable(str(error)) from error
         self.stops = settings.guard == "error"
         self.rules = [about_rows(load_rules(settings.rules))]
+        self.ignored = lint_settings.ignore
+        self._weights = Weights(lint_settings, knows_sizes=True)
         self._connection = connection
         self._session = session
         self._told: set[tuple[str, str]] = set()
@@ -106,9 +100,26 @@ class Guard:
             world.version = int(version[0])
         world.settings["search_path"] = self._session.search_path
         world.settings["lock_timeout"] = str(round(place.lock_timeout * 1000))
-        watch = Watch(self, self._connection, place, world)
+        watch = Watch(self, self._connection, place, world, Reasons(place, self.ignored))
         with intercepted(self._connection, watch):
             yield watch
+
+    def weighed(self, found: Iterable[tuple[Effects, Finding]], world: World) -> Found:
+        """Return findings as they count by the settings, without those that are off, or for lint
+        alone."""
+        weighed = (
+            (effects, self._weights.weigh(finding, effects, world)) for effects, finding in found
+        )
+        return [
+            (effects, finding)
+            for effects, finding in weighed
+            if finding is not None and not self._is_for_lint(finding)
+        ]
+
+    def _is_for_lint(self, finding: Finding) -> bool:
+        if finding.severity is Severity.ERROR or finding.code in self._weights.settings.severity:
+            return False
+        return finding.code in _FOR_LINT
 
     def warn(self, place: Place, finding: Finding, statement: str) -> None:
         """Log a finding, once in a run."""
@@ -126,7 +137,7 @@ class Guard:
         )
 
 
-_Found = list[tuple[Effects, Finding]]
+Found = list[tuple[Effects, Finding]]
 
 
 @dataclass
@@ -138,6 +149,7 @@ class Watch:
         connection: the migration's connection.
         place: the attempt.
         world: what the attempt has made of the database, as far as it is known.
+        reasons: for letting statements through.
         assured: what a person answered for.
     """
 
@@ -145,10 +157,11 @@ class Watch:
     connection: Connection
     place: Place
     world: World
+    reasons: Reasons
     assured: list[Assured] = field(default_factory=list)
     _seen: list[Effects] = field(default_factory=list)
     _passed: set[str] = field(default_factory=set)
-    _reasons: dict[int, str] = field(default_factory=dict)
+    _origins: dict[int, Origin] = field(default_factory=dict)
     _is_looking: bool = False
     _unconfirmed: tuple[int, Transaction | None] | None = None
 
@@ -174,7 +187,8 @@ class Watch:
             # The server refuses it, and says why.
             return
         can_read = outgoing.can_read and state in (TransactionState.IDLE, TransactionState.OPEN)
-        self._decide(self._judged(outgoing, can_read=can_read), current_reason())
+        origin = Origin.of_what_runs(self.place)
+        self._decide(self._judged(outgoing, origin, can_read=can_read), origin)
 
     def after(self) -> None:
         """See that the last statement was executed."""
@@ -199,17 +213,17 @@ class Watch:
             exact = self._catalog(effects, self._before())
             found = self._whole(exact) if exact is not None else found
         for each in found:
-            reason = self._reasons.get(id(each[0]))
-            self._decide([each], reason, can_stop=state is TransactionState.OPEN)
+            origin = self._origins[id(each[0])]
+            self._decide([each], origin, can_stop=state is TransactionState.OPEN)
         self.guard.created.update(created_in(self.world))
 
     def _before(self) -> Before:
         return Before.of(self.world, self.guard.created)
 
-    def _whole(self, world: World) -> _Found:
+    def _whole(self, world: World) -> Found:
         surroundings = self._surroundings(world)
-        return _that_matter(
-            found for rule in REVISION_RULES for found in rule(self._seen, surroundings)
+        return self.guard.weighed(
+            (found for rule in REVISION_RULES for found in rule(self._seen, surroundings)), world
         )
 
     def _follow(self, state: TransactionState) -> None:
@@ -224,7 +238,7 @@ class Watch:
         ):
             begin(self.world)
 
-    def _judged(self, outgoing: Outgoing, *, can_read: bool) -> _Found:
+    def _judged(self, outgoing: Outgoing, origin: Origin, *, can_read: bool) -> Found:
         """Return what is to be said of a statement, after both looks."""
         before, mark = self._before(), len(self.world.journal)
         text = without_rows(outgoing.text)
@@ -244,13 +258,14 @@ class Watch:
                 effects, found = self._look(text, exact)
                 found = _without_refused(effects, found)
                 learn(self.world, exact)
-        self._see(effects)
+        self._see(effects, origin)
         return found
 
-    def _look(self, text: str, world: World) -> tuple[list[Effects], _Found]:
+    def _look(self, text: str, world: World) -> tuple[list[Effects], Found]:
         judgements = Judge(self._surroundings(world), rules=self.guard.rules).text(text)
         found = [(each.effects, finding) for each in judgements for finding in each.findings]
-        return [judgement.effects for judgement in judgements], _that_matter(found)
+        effects = [judgement.effects for judgement in judgements]
+        return effects, self.guard.weighed(found, world)
 
     def _catalog(self, effects: Sequence[Effects], before: Before) -> World | None:
         self._is_looking = True
@@ -262,7 +277,7 @@ class Watch:
     def _surroundings(self, world: World) -> Surroundings:
         return Surroundings(world, self.place.phase, self.place.is_upgrade)
 
-    def _see(self, effects: Sequence[Effects]) -> None:
+    def _see(self, effects: Sequence[Effects], origin: Origin) -> None:
         """Keep the effects for rules about a whole revision; of rows that are written one by one
         the first is enough."""
         for each in effects:
@@ -272,8 +287,7 @@ class Watch:
             if is_known:
                 continue
             self._seen.append(each)
-            if (reason := current_reason()) is not None:
-                self._reasons[id(each)] = reason
+            self._origins[id(each)] = origin
 
     def _remember(self, text: str, before: Before, mark: int) -> None:
         """Note that a text passes as long as nothing else happens."""
@@ -282,24 +296,25 @@ class Watch:
         elif len(self._passed) < _MOST_PASSED and len(text) < LONG_TEXT:
             self._passed.add(text)
 
-    def _decide(self, found: _Found, reason: str | None, *, can_stop: bool = True) -> None:
-        errors = [(each, finding) for each, finding in found if finding.severity is Severity.ERROR]
-        if reason is not None:
-            self._assure(errors, reason)
-        elif errors and can_stop and self.guard.stops and self.place.is_upgrade:
+    def _decide(self, found: Found, origin: Origin, *, can_stop: bool = True) -> None:
+        left: Found = []
+        let_through: dict[tuple[str, str], list[str]] = {}
+        for effects, finding in found:
+            reason = self.reasons.of(finding, origin)
+            if reason is None:
+                left.append((effects, finding))
+            elif finding.severity is Severity.ERROR:
+                let_through.setdefault((effects.command, reason), []).append(finding.code)
+        errors = [each for each in left if each[1].severity is Severity.ERROR]
+        if errors and can_stop and self.guard.stops and self.place.is_upgrade:
             self._stop(errors)
-        else:
-            for effects, finding in found:
-                self.guard.warn(self.place, finding, _shown(effects))
-
-    def _assure(self, errors: _Found, reason: str) -> None:
-        commands = dict.fromkeys(effects.command for effects, _finding in errors)
-        for command in commands:
-            codes = [finding.code for effects, finding in errors if effects.command == command]
+        for (command, reason), codes in let_through.items():
             log.info("Assured: %s (%s): %s", command, ", ".join(codes), reason)
             self.assured.append(Assured(command, tuple(dict.fromkeys(codes)), reason))
+        for effects, finding in left:
+            self.guard.warn(self.place, finding, _shown(effects))
 
-    def _stop(self, errors: _Found) -> None:
+    def _stop(self, errors: Found) -> None:
         first, _finding = errors[0]
         findings = [finding for effects, finding in errors if effects is first]
         raise UnsafeStatement(
@@ -323,14 +338,14 @@ def _ends_transaction(text: str) -> bool:
 
 def _is_worth_a_look(effects: Effects, finding: Finding) -> bool:
     """Return whether to read the catalog before a finding is told. A warning is most often about
-    the statement alone; whether rows are chosen by a key, and whether a release knows what
-    changes, only the catalog tells."""
-    if finding.severity is Severity.ERROR or effects.changes:
+    the statement alone; whether all of a table is worked through, whether rows are chosen by a
+    key, and whether a release knows what changes, only the catalog tells."""
+    if finding.severity is Severity.ERROR or effects.changes or effects.works:
         return True
     return effects.node_name in _OF_ROWS
 
 
-def _without_refused(effects: Sequence[Effects], found: _Found) -> _Found:
+def _without_refused(effects: Sequence[Effects], found: Found) -> Found:
     """Return the findings about what the server executes: it ends at the first statement that it
     refuses, without having done it, and its own error says why."""
     executed = []
@@ -349,16 +364,6 @@ _FOR_LINT = frozenset(
     if rule is possible_error or rule.__module__ in _OF_DESIGN
 )
 """Codes of advice that comes too late in a deploy, and of what the server tells in a moment."""
-
-
-def _that_matter(found: Iterable[tuple[Effects, Finding]]) -> _Found:
-    """Return the findings without those that are off, or for lint alone."""
-    return [
-        (effects, finding)
-        for effects, finding in found
-        if finding.severity is Severity.ERROR
-        or (finding.severity is Severity.WARNING and finding.code not in _FOR_LINT)
-    ]
 
 
 def _shown(effects: Effects) -> str:

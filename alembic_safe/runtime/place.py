@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from alembic_safe.phases import Phase
 
@@ -18,6 +20,8 @@ class Place:
         is_upgrade: a downgrade is told what is not safe, and never stopped.
         lock_timeout: seconds.
         state: gives a sentence about what is committed and what is not.
+        path: the revision's file.
+        module: the global names of that file, by which its code is known where it runs.
     """
 
     revision: str
@@ -25,3 +29,5 @@ class Place:
     is_upgrade: bool
     lock_timeout: float
     state: Callable[[], str]
+    path: Path
+    module: Mapping[str, Any]

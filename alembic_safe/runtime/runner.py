@@ -62,11 +62,13 @@ from alembic_safe.runtime.sessions import (
     query_scalar,
 )
 from alembic_safe.runtime.steps import StepRunner, check_function
-from alembic_safe.settings import Settings
+from alembic_safe.settings import Settings, project_file
 
 if TYPE_CHECKING:
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import Script
+
+    from alembic_safe.runtime.guard import Guard
 
 log = logging.getLogger("alembic.safe")
 
@@ -247,16 +249,22 @@ class Runner:
             script = _found(self._line(step.line), step.revision)
             check_function(script, is_upgrade=step.is_upgrade)
         if guarded and self.settings.guard != "off":
-            # Only what runs revisions needs the rules and, with them, the SQL parser.
-            from alembic_safe.runtime.guard import Guard
-
-            self._steps.guard = Guard(self.settings, self._steps.session, self.connection)
+            self._steps.guard = self._guard()
         self._create_ledger()
         for (line_name, is_upgrade), group in groupby(
             plan.steps, key=lambda step: (step.line, step.is_upgrade)
         ):
             line = self._line(line_name)
             self._steps.run(line, self._scripts(line, group), is_upgrade=is_upgrade)
+
+    def _guard(self) -> Guard:
+        # Only what runs revisions needs the rules and, with them, the SQL parser.
+        from alembic_safe.rules.settings import load_lint_settings
+        from alembic_safe.runtime.guard import Guard
+
+        project = project_file(self.environment.config.config_file_name)
+        lint_settings = load_lint_settings(project)
+        return Guard(self.settings, lint_settings, self._steps.session, self.connection)
 
     def _check_needs(self, scripts: Sequence[Script], revisions: Sequence[Revision]) -> None:
         known = {contract.revision for contract in self.contracts}

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.migration import MigrationContext, RevisionStep
@@ -162,6 +163,8 @@ class StepRunner:
                 is_upgrade,
                 lock_timeout if marks.transactional else self.patience.settings.lock_timeout,
                 functools.partial(watch.state, script),
+                Path(script.path),
+                vars(script.module),
             )
             migrate = functools.partial(self._guarded, self.guard, place, migrate)
         step.migration_fn = functools.partial(run, context, migrate, write_down, watch)
