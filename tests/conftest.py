@@ -19,6 +19,7 @@ from alembic_safe.rehearsal.server import ScratchServer, installed_binaries
 # Tests import their own modules by name, wherever pytest was started.
 sys.path.insert(0, str(Path(__file__).parent))
 
+from oracle.laboratory import Laboratory
 from project import Project
 
 DEFAULT_VERSIONS = "16,18"
@@ -135,6 +136,28 @@ def server(
     # whenever the order of the tests changes between versions.
     version: int = request.param
     return start_server(version)
+
+
+@pytest.fixture(scope="session")
+def set_up_laboratory() -> Iterator[Callable[[ScratchServer], Laboratory]]:
+    """The oracle's laboratory on each server for the whole session, set up when first asked for."""
+    with ExitStack() as stack:
+        laboratories: dict[int, Laboratory] = {}
+
+        def set_up(server: ScratchServer) -> Laboratory:
+            if server.version not in laboratories:
+                laboratories[server.version] = stack.enter_context(Laboratory(server))
+            return laboratories[server.version]
+
+        yield set_up
+
+
+@pytest.fixture
+def laboratory(
+    server: ScratchServer, set_up_laboratory: Callable[[ScratchServer], Laboratory]
+) -> Laboratory:
+    """What the oracle measures with, on the server."""
+    return set_up_laboratory(server)
 
 
 @pytest.fixture

@@ -3,9 +3,6 @@ from the catalog and from history, is what the server does that is asked now."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-
 import pytest
 from oracle.laboratory import Laboratory
 from oracle.predict import differences, predict, world_of_history
@@ -78,28 +75,10 @@ STATEMENTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def laboratories() -> Iterator[Callable[[ScratchServer], Laboratory]]:
-    """A laboratory on each server, made when first asked for."""
-    with ExitStack() as stack:
-        made: dict[int, Laboratory] = {}
-
-        def laboratory(server: ScratchServer) -> Laboratory:
-            if server.version not in made:
-                made[server.version] = stack.enter_context(Laboratory(server))
-            return made[server.version]
-
-        yield laboratory
-
-
 @pytest.mark.parametrize(("before", "statement"), STATEMENTS)
 def test_the_engine_says_what_the_server_does_to_a_family(
-    before: str,
-    statement: str,
-    server: ScratchServer,
-    laboratories: Callable[[ScratchServer], Laboratory],
+    before: str, statement: str, server: ScratchServer, laboratory: Laboratory
 ) -> None:
-    laboratory = laboratories(server)
     case = Case("family", "families", statement, before)
     truths = answer_of(laboratory, case)
     assert truths is not None

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 
 import pytest
 
 from alembic_safe.postgres.effects.world import World
-from alembic_safe.rehearsal.server import ScratchServer
 from oracle.figures import figures
 from oracle.laboratory import Laboratory
 from oracle.page import PAGE, page
@@ -41,27 +39,6 @@ SEQUENCES = 40
 """Drawn cases on each server."""
 
 every_case = pytest.mark.parametrize("case", cases(), ids=lambda case: case.id)
-
-
-@pytest.fixture(scope="session")
-def laboratories() -> Iterator[Callable[[ScratchServer], Laboratory]]:
-    """A laboratory on each server, made when first asked for."""
-    with ExitStack() as stack:
-        made: dict[int, Laboratory] = {}
-
-        def laboratory(server: ScratchServer) -> Laboratory:
-            if server.version not in made:
-                made[server.version] = stack.enter_context(Laboratory(server))
-            return made[server.version]
-
-        yield laboratory
-
-
-@pytest.fixture
-def laboratory(
-    server: ScratchServer, laboratories: Callable[[ScratchServer], Laboratory]
-) -> Laboratory:
-    return laboratories(server)
 
 
 @every_case
