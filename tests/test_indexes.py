@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ from direct import operations, run
 from schema import catalog_rows, schema_of
 from waiting import wait_until
 
-from alembic_safe.errors import ObjectDiffers, StatementFailed
+from alembic_safe.errors import ObjectDiffers, StatementFailed, VerificationFailed
 from alembic_safe.operations import CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
 from alembic_safe.settings import Settings
 
@@ -24,6 +25,8 @@ INSERT INTO t SELECT i, i::text, 'b' FROM generate_series(1, 100) AS i;
 """
 DUPLICATES = "INSERT INTO t VALUES (1001, 'twice'), (1002, 'twice')"
 UNIQUE = CreateIndexConcurrentlyOp("ix", "t", ["a"], unique=True)
+UNREAD = CreateIndexConcurrentlyOp("ix", "t", unique=True, definition="(a text_pattern_ops)")
+"""What it compares as equal is not read from the table before it is built."""
 PLAIN = CreateIndexConcurrentlyOp("ix", "t", ["a"])
 
 
@@ -42,9 +45,12 @@ def test_duplicates_are_told_with_the_index_and_mended_data_lets_the_same_call_c
 ) -> None:
     database.execute(TABLE + DUPLICATES)
     with pytest.raises(
-        StatementFailed, match=r"r1, index ix on t: .*\(a\)=\(twice\) is duplicated"
+        VerificationFailed,
+        match=r"r1, index ix on t: 2 rows share 1 value that may be there only once: \(twice\) 2"
+        r" times\. Nothing was built\.",
     ):
         run(database, UNIQUE)
+    assert _is_valid(database) is None
     database.execute("DELETE FROM t WHERE id = 1002")
 
     run(database, UNIQUE)
@@ -52,6 +58,71 @@ def test_duplicates_are_told_with_the_index_and_mended_data_lets_the_same_call_c
     assert _is_valid(database)
     with pytest.raises(psycopg.errors.UniqueViolation):
         database.execute("INSERT INTO t VALUES (1003, 'twice')")
+
+
+def test_a_duplicate_that_only_the_build_meets_leaves_no_index_behind(database: Database) -> None:
+    """An invalid one may refuse what the application writes."""
+    database.execute(TABLE + DUPLICATES)
+    with pytest.raises(
+        StatementFailed, match=r"r1, index ix on t: .*\(a\)=\(twice\) is duplicated"
+    ):
+        run(database, UNREAD)
+    assert _is_valid(database) is None
+
+
+COMPARED = {
+    "(a)": "4 rows share 2 values that may be there only once: (one) 2 times, (two) 2 times.",
+    "USING btree (a DESC NULLS FIRST) INCLUDE (b) WITH (fillfactor='70')": "4 rows share 2 values",
+    "(lower(a))": "6 rows share 2 values that may be there only once: (one) 4 times, (two) 2 times",
+    "(a, b)": "2 rows share 1 value that may be there only once: (one, x) 2 times.",
+    "(a) WHERE id > 2": "2 rows share 1 value that may be there only once: (two) 2 times.",
+    '(a COLLATE "C")': "4 rows share 2 values",
+    "(id, a)": None,
+    "(c)": None,
+    "(a) WHERE a <> 'one' AND id < 4": None,
+}
+
+
+@pytest.mark.parametrize("body", COMPARED)
+def test_what_is_a_duplicate_is_what_the_index_refuses(database: Database, body: str) -> None:
+    database.execute(
+        "CREATE TABLE t (id int, a text, b text, c int); INSERT INTO t VALUES (1, 'one', 'x'),"
+        " (2, 'one', 'x'), (3, 'two', 'x'), (4, 'two', 'y'), (5, 'One', 'y'), (6, 'ONE', 'y')"
+    )
+    build = CreateIndexConcurrentlyOp("ix", "t", unique=True, definition=body)
+    told = COMPARED[body]
+    if told is None:
+        run(database, build)
+        assert _is_valid(database)
+        return
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        database.execute(f"CREATE UNIQUE INDEX ON t {body}")
+    with pytest.raises(VerificationFailed, match=re.escape(told)):
+        run(database, build)
+
+
+def test_nulls_that_are_not_distinct_are_duplicates(database: Database) -> None:
+    if database.server.version < 15:
+        pytest.skip("PostgreSQL 15 brought NULLS NOT DISTINCT")
+    database.execute("CREATE TABLE t (a int, b int); INSERT INTO t VALUES (1, NULL), (1, NULL)")
+    build = CreateIndexConcurrentlyOp(
+        "ix", "t", unique=True, definition="(a, b) NULLS NOT DISTINCT"
+    )
+    with pytest.raises(VerificationFailed, match=r"\(1, NULL\) 2 times"):
+        run(database, build)
+
+
+def test_many_duplicates_are_counted_and_the_first_of_them_shown(database: Database) -> None:
+    database.execute(
+        TABLE + "INSERT INTO t SELECT i, repeat('x', 99) FROM generate_series(201, 299) i"
+    )
+    database.execute("UPDATE t SET a = 'v' || id % 40 WHERE id <= 80")
+    with pytest.raises(
+        VerificationFailed,
+        match=r"179 rows share 41 values .*: \(x{60}\) 99 times, \(v0\) 2 times, \(v1\) 2 times,"
+        r" \.\.\.\. Nothing",
+    ):
+        run(database, UNIQUE)
 
 
 def test_an_invalid_index_is_dropped_and_built_again(database: Database) -> None:
@@ -272,9 +343,9 @@ def test_the_sessions_timeouts_are_as_before_after_a_build(database: Database) -
     with operations(database) as op, op.get_context().autocommit_block():
         connection = op.get_bind()
         connection.exec_driver_sql("SET lock_timeout = '1234ms'; SET statement_timeout = '56s'")
-        op.invoke(PLAIN)
         with pytest.raises(StatementFailed):
-            op.invoke(CreateIndexConcurrentlyOp("uq", "t", ["a"], unique=True))
+            op.invoke(UNREAD)
+        op.invoke(PLAIN)
         shown = [
             connection.exec_driver_sql(f"SHOW {name}").scalar_one()
             for name in ("lock_timeout", "statement_timeout")
@@ -290,7 +361,7 @@ def test_what_a_revision_did_before_a_build_is_committed_first(database: Databas
             op.execute("CREATE TABLE earlier ()")
             op.invoke(UNIQUE)
 
-    with pytest.raises(StatementFailed):
+    with pytest.raises(VerificationFailed):
         revision()
     assert database.execute("SELECT to_regclass('earlier') IS NOT NULL") == [(True,)]
 

@@ -177,7 +177,6 @@ class TestWithoutRecipe:
             ops.AlterColumnOp(
                 "users", "name", modify_server_default="x", existing_server_default="y"
             ),
-            ops.CreateUniqueConstraintOp("uq", "users", ["name"]),
             ops.CreateTableCommentOp("users", "people"),
             ops.CreateCheckConstraintOp("ck", "users", sa.text("id > 0")),
         ],
@@ -220,7 +219,6 @@ class TestWithoutRecipe:
                 ops.AlterColumnOp("users", "name", modify_type=sa.Integer()),
                 {"column users.name"},
             ),
-            (ops.CreateUniqueConstraintOp("uq", "users", ["name"]), {"constraint uq"}),
             (
                 ops.DropConstraintOp(
                     "uq", "users", _reverse=ops.CreateUniqueConstraintOp("uq", "users", ["name"])

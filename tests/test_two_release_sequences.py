@@ -106,6 +106,31 @@ CHANGES = {
     "add foreign key of a new column": Change(
         (), (sa.Column("by_id", sa.ForeignKey("users.id")),), (2, 1, 0)
     ),
+    "drop foreign key": Change(
+        (lambda: sa.ForeignKeyConstraint(["user_id"], ["users.id"], "fk"),),
+        (),
+        (1, 0, 0),
+        before_the_way_back="UPDATE orders SET user_id = 1 WHERE user_id NOT IN (SELECT id FROM"
+        " users)",
+    ),
+    "add unique constraint": Change(
+        (text("note"),),
+        (text("note"), lambda: sa.UniqueConstraint("note", "id")),
+        (1, 0, 1),
+    ),
+    "add unique constraint on a new column": Change(
+        (),
+        (sa.Column("number", sa.BigInteger), lambda: sa.UniqueConstraint("number", name="uq")),
+        (1, 1, 0),
+    ),
+    "drop unique constraint": Change(
+        (
+            sa.Column("number", sa.BigInteger),
+            lambda: sa.UniqueConstraint("number", "id", name="uq"),
+        ),
+        (sa.Column("number", sa.BigInteger),),
+        (1, 0, 0),
+    ),
     "set NOT NULL with a value": Change(
         (text("note"),),
         (text("note", nullable=False, info=filled_with("coalesce(total::text, '')")),),

@@ -10,6 +10,7 @@ from alembic.operations import MigrateOperation, Operations
 
 from alembic_safe.operations.base import SafeOperation
 from alembic_safe.postgres.conditions import done_when, index_done, no_index, no_invalid_index
+from alembic_safe.postgres.duplicates import Duplicates
 from alembic_safe.postgres.identifiers import QualifiedName, quote
 from alembic_safe.postgres.locks import LockMode
 from alembic_safe.postgres.statement import Done, Statement, Wait
@@ -48,6 +49,9 @@ class CreateIndexConcurrentlyOp(SafeOperation):
         committed first. An `INVALID` index of this name that a failed attempt left behind is
         dropped concurrently; a valid one with the same definition counts as done.
 
+        For a unique index the table is first read for duplicates, so that these are told before
+        anything is built. A build that meets one nevertheless leaves nothing behind.
+
         Args:
             index_name: its name; it is in the table's schema.
             table_name: the table; not a partitioned one, for which PostgreSQL has no such form.
@@ -59,7 +63,8 @@ class CreateIndexConcurrentlyOp(SafeOperation):
 
         Raises:
             ObjectDiffers: an index of this name and with another definition is there.
-            StatementFailed: for a unique index, rows are duplicates.
+            VerificationFailed: for a unique index, rows are duplicates.
+            StatementFailed: the server refused it, or a duplicate was written meanwhile.
 
         Source: PostgreSQL documentation, CREATE INDEX, Building Indexes Concurrently.
         """
@@ -101,6 +106,7 @@ class CreateIndexConcurrentlyOp(SafeOperation):
                 leftover=_drop_index(
                     self.table, self.index_name, no_invalid_index(self.table, self.index_name)
                 ),
+                duplicates=Duplicates(self.table, self.body) if self.unique else None,
             )
         ]
 

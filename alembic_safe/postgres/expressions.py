@@ -157,6 +157,27 @@ def rename_column_in_constraint(
     return text[len(_CONSTRAINT_PREFIX) :]
 
 
+def foreign_key_options(definition: str) -> str:
+    """Return what stands behind the columns of a foreign key: MATCH, the actions, when it is
+    checked; not whether it is validated.
+
+    Args:
+        definition: as `pg_get_constraintdef` writes it.
+
+    Raises:
+        ValueError: `definition` is not one foreign key, or is one with PERIOD, whose columns are
+            no plain list.
+    """
+    constraint = _constraint(_CONSTRAINT_PREFIX + definition)
+    if not constraint.HasField("pktable") or constraint.fk_with_period:
+        raise ValueError(f"not a foreign key of plain columns: {definition}")
+    tokens = _tokens(definition)
+    texts = [token.text for token in tokens]
+    # Where it stands as a keyword: a name of that spelling would be in quotes.
+    end = tokens[texts.index(")", texts.index("REFERENCES"))].end
+    return definition.encode()[end:].decode().strip().removesuffix("NOT VALID").strip()
+
+
 def relations_of(sql: str) -> tuple[QualifiedName, ...]:
     """Return the tables and other relations that `sql` names, each once, in the order of the text.
 

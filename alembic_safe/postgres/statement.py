@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from alembic_safe.postgres.duplicates import Duplicates
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
 
@@ -46,7 +47,9 @@ class Statement:
         done: how to tell that the work is already there; None where running again is harmless.
         transactional: False for what PostgreSQL refuses inside a transaction block.
         object_name: what the statement makes or changes, for messages.
-        leftover: what to run first, so that a failed attempt does not stand in the way.
+        leftover: what to run first, so that a failed attempt does not stand in the way; also
+            what to run after an attempt that failed because of the data.
+        duplicates: rows that would make it fail, to be told before it begins.
     """
 
     sql: tuple[str, ...]
@@ -57,6 +60,7 @@ class Statement:
     transactional: bool = True
     object_name: str = ""
     leftover: Statement | None = None
+    duplicates: Duplicates | None = None
 
     def __post_init__(self) -> None:
         if not self.transactional and len(self.sql) != 1:

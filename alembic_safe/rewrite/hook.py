@@ -143,15 +143,16 @@ def _surroundings(
         for op in operations
         if isinstance(op, ops.AddColumnOp)
     }
-    new_columns |= {(op.table, op.new.name) for op in operations if isinstance(op, RenameColumnOp)}
+    renamed = {(op.table, op.new.name) for op in operations if isinstance(op, RenameColumnOp)}
     return Surroundings(
         catalog=catalog,
         model_column=_model_columns(context.opts.get("target_metadata")),
         new_tables=_tables(operations, ops.CreateTableOp),
         dropped_tables=_tables(operations, ops.DropTableOp),
-        new_columns=frozenset(new_columns),
+        new_columns=frozenset(new_columns | renamed),
         dropped_columns=tuple(_dropped_columns(operations)),
         compile_sql=sql_compiler(context.dialect),
+        renamed_columns=frozenset(renamed),
     )
 
 

@@ -79,16 +79,12 @@ def write_sequence(
     completes = str(directives[-1].rev_id)
     # Without the identifier in their names, two files may have the same one.
     are_numbered = "%(rev)s" not in history.file_template
-    files = [
-        _contract_file(
-            context,
-            script,
-            replace(draft, number=number if are_numbered else 1),
-            completes,
-            known,
-        )
-        for number, draft in enumerate(sequence.contracts, start=1)
-    ]
+    files = []
+    for number, draft in enumerate(sequence.contracts, start=1):
+        numbered = replace(draft, number=number if are_numbered else 1)
+        file = _contract_file(context, script, numbered, completes, known)
+        files.append(file)
+        known = (*known, Revision(file.revision, touches=draft.touches))
     if files:
         after_scripts(context, functools.partial(_write, files, history, script))
     return directives

@@ -12,11 +12,11 @@ from alembic.operations import Operations
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from alembic_safe.errors import LockNotAcquired, ObjectDiffers
+from alembic_safe.errors import LockNotAcquired, ObjectDiffers, SafetyError, VerificationFailed
 from alembic_safe.operations import SafeOperation
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.statement import Done, Statement, Wait
-from alembic_safe.runtime.failures import explained
+from alembic_safe.runtime.failures import explained, is_of_the_data
 from alembic_safe.runtime.locking import (
     RETRIED,
     Patience,
@@ -88,6 +88,7 @@ class Executor:
         Raises:
             LockNotAcquired: the deadline passed.
             ObjectDiffers: an object of the wanted name is there and is another one.
+            VerificationFailed: rows are duplicates that a statement needs to be unique.
             StatementFailed: the server refused the statement.
         """
         for statement in statements:
@@ -107,6 +108,7 @@ class Executor:
                 self.run_alone(connection, statement.leftover)
             if is_done(connection, statement):
                 return
+            self._refuse_duplicates(connection, statement)
             with _timeouts(connection, statement, lock_timeout):
                 for sql in statement.sql:
                     execute_sql(connection, sql)
@@ -114,16 +116,41 @@ class Executor:
         try:
             self.until_locked(connection, statement.sql[-1], statement.table, once)
         except DBAPIError as error:
-            table = f" on {statement.table}" if statement.table is not None else ""
+            if statement.leftover is not None and is_of_the_data(error):
+                self._clear_away(connection, statement.leftover)
             raise explained(
                 error,
-                f"Revision {self.revision}, {statement.object_name}{table}",
+                self._where(statement),
                 state="What was committed before stays, and the command continues here.",
                 statement="; ".join(statement.sql),
             ) from error
 
+    def _where(self, statement: Statement) -> str:
+        table = f" on {statement.table}" if statement.table is not None else ""
+        return f"Revision {self.revision}, {statement.object_name}{table}"
+
+    def _refuse_duplicates(self, connection: Connection, statement: Statement) -> None:
+        """Raise where rows are duplicates that the statement needs to be unique."""
+        duplicates = statement.duplicates
+        query = duplicates.query() if duplicates is not None else None
+        if duplicates is None or query is None:
+            return
+        values, rows, first = self.read(connection, query, statement.table)[0]
+        if values:
+            told = duplicates.told(int(str(values)), int(str(rows)), str(first))
+            raise VerificationFailed(f"{self._where(statement)}: {told}")
+
+    def _clear_away(self, connection: Connection, leftover: Statement) -> None:
+        """Run what removes a failed attempt; the failure is what the user has to see."""
+        try:
+            self.run_alone(connection, leftover)
+        except SafetyError as error:
+            log.warning(
+                "%s stays behind, and the next attempt drops it: %s", leftover.object_name, error
+            )
+
     def read(
-        self, connection: Connection, query: str, table: QualifiedName
+        self, connection: Connection, query: str, table: QualifiedName | None
     ) -> Sequence[Sequence[object]]:
         """Return the rows of a query that may read all of a table, on an autocommit connection.
 

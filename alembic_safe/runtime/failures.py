@@ -51,6 +51,12 @@ def explained(
     return StatementFailed(". ".join(part for part in parts if part) + ".")
 
 
+def is_of_the_data(error: DBAPIError) -> bool:
+    """Return whether the server refused values of rows: a constraint is violated, or an
+    expression cannot be computed (PostgreSQL documentation, appendix A, classes 22 and 23)."""
+    return (sqlstate(error) or "")[:2] in ("22", "23")
+
+
 @contextmanager
 def one_message(where: str, *, on_command_line: bool) -> Iterator[None]:
     """Tell what fails, outside of a revision too, in one message.

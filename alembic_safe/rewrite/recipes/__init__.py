@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from alembic.operations import MigrateOperation, ops
 
+from alembic_safe.errors import CannotRewrite
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.rewrite.comments import CommentOp
 from alembic_safe.rewrite.plan import Plan, Step
 from alembic_safe.rewrite.recipes.columns import add_column, drop_column
-from alembic_safe.rewrite.recipes.foreign_keys import add_foreign_key
+from alembic_safe.rewrite.recipes.foreign_keys import add_foreign_key, drop_foreign_key
 from alembic_safe.rewrite.recipes.indexes import (
     change_index,
     create_index,
@@ -23,13 +24,19 @@ from alembic_safe.rewrite.recipes.not_null import alter_column
 from alembic_safe.rewrite.recipes.rename_column import rename_column
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
 from alembic_safe.rewrite.recipes.tables import create_table
+from alembic_safe.rewrite.recipes.unique_constraints import (
+    add_unique_constraint,
+    drop_unique_constraint,
+    unique_columns,
+)
 from alembic_safe.rewrite.renames import RenameColumnOp
 
 __all__ = ["Surroundings", "plans_for"]
 
 
 def plans_for(operations: Sequence[MigrateOperation], surroundings: Surroundings) -> list[Plan]:
-    """Return a plan for each change, in the order of the operations.
+    """Return a plan for each change, in the order of the operations, but for constraints: what is
+    dropped goes first, and foreign keys come last, for they rely on the others.
 
     Args:
         operations: what autogenerate found, without containers and with renames in place.
@@ -42,9 +49,12 @@ def plans_for(operations: Sequence[MigrateOperation], surroundings: Surroundings
         for operation in operations
         if isinstance(operation, RenameColumnOp)
     }
+    rest.sort(key=_rank)
     changed = _changed_indexes(rest)
     surroundings = replace(
         surroundings,
+        made_unique=frozenset(_made_unique(rest, surroundings)),
+        dropped_foreign_keys=frozenset(_dropped_foreign_keys(rest)),
         changed_indexes=frozenset(
             (QualifiedName(create.table_name, create.schema), str(create.index_name))
             for create in changed
@@ -57,6 +67,44 @@ def plans_for(operations: Sequence[MigrateOperation], surroundings: Surroundings
         return renames.get(operation) or plan_for(operation, surroundings)
 
     return [plan(operation) for operation in rest if operation not in changed.values()]
+
+
+def _rank(operation: MigrateOperation) -> int:
+    """Return the place of an operation among all: a foreign key goes before the unique constraint
+    that it relies on, and comes after it."""
+    match operation:
+        case ops.DropConstraintOp(constraint_type="foreignkey"):
+            return 0
+        case ops.DropConstraintOp(constraint_type="unique"):
+            return 1
+        case ops.CreateForeignKeyOp():
+            return 3
+        case _:
+            return 2
+
+
+def _made_unique(
+    operations: Sequence[MigrateOperation], surroundings: Surroundings
+) -> Iterator[tuple[QualifiedName, frozenset[str]]]:
+    for operation in operations:
+        if isinstance(operation, ops.CreateUniqueConstraintOp):
+            columns = unique_columns(operation)
+        elif isinstance(operation, ops.CreateIndexOp) and operation.unique:
+            columns = [column.name for column in operation.to_index().columns]
+        else:
+            continue
+        table = QualifiedName(str(operation.table_name), operation.schema)
+        if table not in surroundings.new_tables:
+            yield table, frozenset(columns)
+
+
+def _dropped_foreign_keys(
+    operations: Sequence[MigrateOperation],
+) -> Iterator[tuple[QualifiedName, str]]:
+    for operation in operations:
+        if isinstance(operation, ops.DropConstraintOp):
+            table = QualifiedName(operation.table_name, operation.schema)
+            yield table, str(operation.constraint_name)
 
 
 def _changed_indexes(
@@ -90,6 +138,10 @@ def plan_for(operation: MigrateOperation, surroundings: Surroundings) -> Plan:
             plan = drop_index(operation, surroundings)
         case ops.CreateForeignKeyOp():
             plan = add_foreign_key(operation, surroundings)
+        case ops.CreateUniqueConstraintOp():
+            plan = add_unique_constraint(operation, surroundings)
+        case ops.DropConstraintOp():
+            plan = _drop_constraint(operation, surroundings)
         case ops.AddColumnOp():
             plan = add_column(operation, surroundings)
         case ops.DropColumnOp():
@@ -101,6 +153,25 @@ def plan_for(operation: MigrateOperation, surroundings: Surroundings) -> Plan:
         case _:
             pass
     return plan if plan is not None else unexamined(operation, surroundings)
+
+
+def _drop_constraint(operation: ops.DropConstraintOp, surroundings: Surroundings) -> Plan | None:
+    """Return the plan for a foreign key or a unique constraint; None for another one, and for one
+    that the database does not have."""
+    table = QualifiedName(operation.table_name, operation.schema)
+    info = surroundings.catalog.table(table.name, table.schema)
+    constraints = info.constraints if info is not None else ()
+    found = next((c for c in constraints if c.name == operation.constraint_name), None)
+    if info is None or found is None or found.type not in "fu":
+        return None
+    if found.inherited:
+        raise CannotRewrite(
+            f"Constraint {found.name} of {table} comes from the table that this one is a partition "
+            "or a child of. Drop it there. No file was written."
+        )
+    if found.type == "f":
+        return drop_foreign_key(operation, found, surroundings)
+    return drop_unique_constraint(table, info, found, surroundings)
 
 
 def unexamined(operation: MigrateOperation, surroundings: Surroundings) -> Plan:
@@ -142,8 +213,6 @@ def _touched(
     columns = [getattr(operation, "column_name", None)]
     if isinstance(operation, ops.AddColumnOp):
         columns = [operation.column.name]
-    elif isinstance(operation, ops.CreateUniqueConstraintOp):
-        columns = [getattr(column, "name", column) for column in operation.columns]
     elif isinstance(operation, ops.DropTableOp):
         info = surroundings.catalog.table(table.name, table.schema)
         columns = [column.name for column in info.columns] if info is not None else []

@@ -11,7 +11,6 @@ from alembic.operations import MigrateOperation, ops
 
 from alembic_safe.errors import CannotRewrite
 from alembic_safe.operations import (
-    AddUniqueConstraintUsingIndexOp,
     CreateCheckConstraintNotValidOp,
     CreateForeignKeyNotValidOp,
     CreateIndexConcurrentlyOp,
@@ -26,11 +25,16 @@ from alembic_safe.postgres.expressions import (
     rename_column_in_constraint,
     rename_column_in_index,
 )
-from alembic_safe.postgres.identifiers import QualifiedName, derived_name, literal, quote
-from alembic_safe.rewrite.recipes.columns import execute
-from alembic_safe.rewrite.recipes.foreign_keys import default_name, not_valid_key
+from alembic_safe.postgres.identifiers import QualifiedName, derived_name
+from alembic_safe.rewrite.recipes.details import constraint_details, index_details
+from alembic_safe.rewrite.recipes.foreign_keys import (
+    default_name,
+    key_by_definition,
+    not_valid_key,
+)
 from alembic_safe.rewrite.recipes.indexes import concurrently, refuse_partitioned
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
+from alembic_safe.rewrite.recipes.unique_constraints import built_by_definition, unique_columns
 from alembic_safe.rewrite.renames import RenameColumnOp
 
 Operations = tuple[MigrateOperation, ...]
@@ -114,7 +118,7 @@ class _Carrier:
         old = self._concurrent(index.name, index.is_unique, index_body(index.definition))
         going = Carried(
             drop_old_indexes=(old.reverse(),),
-            build_old=(old, *self._index_details(index, index.name)),
+            build_old=(old, *index_details(self.table, index, index.name)),
             touches=(f"index {index.name}",),
         )
         new = self._new_index(index)
@@ -125,7 +129,7 @@ class _Carrier:
             new.index_name = _passing_name(index.name)
         going = replace(
             going,
-            build=(new, *self._index_details(index, new.index_name)),
+            build=(new, *index_details(self.table, index, new.index_name)),
             unbuild=(new.reverse(),),
             indexes=(new.index_name,),
         )
@@ -153,23 +157,6 @@ class _Carrier:
         is_taken = any(other.name == operation.index_name for other in self.info.indexes)
         return same_columns and bool(operation.unique) == index.is_unique and not is_taken
 
-    def _index_details(self, index: IndexInfo, name: str) -> Operations:
-        """Return what CREATE INDEX cannot say: the comment and the statistics targets."""
-        target = self.table.sibling(name).sql
-        sql = [
-            f"ALTER INDEX {target} ALTER COLUMN {position} SET STATISTICS {statistics}"
-            for position, statistics in index.statistics_targets
-        ]
-        if index.comment is not None:
-            sql.append(f"COMMENT ON INDEX {target} IS {literal(index.comment)}")
-        return tuple(execute(statement) for statement in sql)
-
-    def _comment(self, constraint: ConstraintInfo, name: str) -> Operations:
-        if constraint.comment is None:
-            return ()
-        target = f"{quote(name)} ON {self.table.sql}"
-        return (execute(f"COMMENT ON CONSTRAINT {target} IS {literal(constraint.comment)}"),)
-
     def unique_constraint(self, constraint: ConstraintInfo) -> Carried:
         created = self._created_unique(constraint)
         if created is None and self._is_dropped_by_models(constraint):
@@ -182,40 +169,27 @@ class _Carrier:
             final = str(created.constraint_name or default_name(self.table, columns, "key"))
         built_as = final if final != constraint.name else _passing_name(final)
         own = next(i for i in self.info.indexes if i.constraint == constraint.name)
-        new_index = self._concurrent(
-            built_as, True, rename_column_in_index(own.definition, self.old, self.new)
+        new = built_by_definition(
+            self.table,
+            constraint,
+            own,
+            built_as,
+            rename_column_in_index(own.definition, self.old, self.new),
         )
         # Under the constraint's own name, which is free by then: it is there after a crash, too.
-        old_index = self._concurrent(constraint.name, True, index_body(own.definition))
-        new_key = self._unique(built_as, new_index, constraint)
-        old_key = self._unique(constraint.name, old_index, constraint)
+        old = built_by_definition(
+            self.table, constraint, own, constraint.name, index_body(own.definition)
+        )
+        index, key, *_details = new
         carried = Carried(
-            build=(
-                new_index,
-                # At once: a deferrable constraint is checked later than its bare index.
-                new_key,
-                *self._index_details(own, built_as),
-                *self._comment(constraint, built_as),
-            ),
-            unbuild=(new_key.reverse(), new_index.reverse()),
-            build_old=(
-                old_index,
-                old_key,
-                *self._index_details(own, constraint.name),
-                *self._comment(constraint, constraint.name),
-            ),
+            build=new,
+            unbuild=(key.reverse(), index.reverse()),
+            build_old=old,
             indexes=(built_as,),
             constraints=(built_as,),
             touches=(f"constraint {constraint.name}",),
         )
         return self._renamed(carried, built_as, final)
-
-    def _unique(
-        self, name: str, index: CreateIndexConcurrentlyOp, constraint: ConstraintInfo
-    ) -> AddUniqueConstraintUsingIndexOp:
-        return AddUniqueConstraintUsingIndexOp(
-            name, self.table.name, index.index_name, _deferrable(constraint), self.table.schema
-        )
 
     def _renamed(self, carried: Carried, built_as: str, final: str) -> Carried:
         if built_as == final:
@@ -264,12 +238,16 @@ class _Carrier:
             return (ValidateConstraintOp(name, table, schema),) if constraint.is_validated else ()
 
         carried = Carried(
-            build=(new, *validated(built_as), *self._comment(constraint, built_as)),
+            build=(
+                new,
+                *validated(built_as),
+                *constraint_details(self.table, constraint, built_as),
+            ),
             unbuild=(DropConstraintIfExistsOp(built_as, table, schema),),
             build_old=(
                 old,
                 *validated(constraint.name),
-                *self._comment(constraint, constraint.name),
+                *constraint_details(self.table, constraint, constraint.name),
             ),
             constraints=(built_as,) if constraint.is_validated else (),
             touches=(f"constraint {constraint.name}",),
@@ -294,22 +272,11 @@ class _Carrier:
         self, constraint: ConstraintInfo, columns: Iterable[str], definition: str
     ) -> CreateForeignKeyNotValidOp:
         referenced = constraint.referenced_table or self.table
-        options = re.sub(r"^.*?REFERENCES .*?\)|NOT VALID$", "", definition).strip()
-        return CreateForeignKeyNotValidOp(
-            constraint.name,
-            self.table.name,
-            referenced.name,
-            list(columns),
-            list(constraint.referenced_columns),
-            options=options,
-            source_schema=self.table.schema,
-            referent_schema=referenced.schema,
-        )
+        return key_by_definition(self.table, constraint, referenced, list(columns), definition)
 
     def _created_unique(self, constraint: ConstraintInfo) -> ops.CreateUniqueConstraintOp | None:
         for operation in self._of(ops.CreateUniqueConstraintOp):
-            columns = [getattr(column, "name", column) for column in operation.columns]
-            if tuple(columns) == tuple(self._as_new(constraint.key_columns)):
+            if unique_columns(operation) == self._as_new(constraint.key_columns):
                 self.diff.remove(operation)
                 return operation
         return None
@@ -357,9 +324,3 @@ class _Carrier:
 
 def _passing_name(name: str) -> str:
     return derived_name("alembic_safe_new", name)
-
-
-def _deferrable(constraint: ConstraintInfo) -> str:
-    if not constraint.deferrable:
-        return ""
-    return "DEFERRABLE INITIALLY DEFERRED" if constraint.initially_deferred else "DEFERRABLE"

@@ -1,18 +1,26 @@
-"""Add a foreign key."""
+"""Add and drop a foreign key."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from alembic.operations import ops
 
 from alembic_safe.errors import CannotRewrite
-from alembic_safe.operations import CreateForeignKeyNotValidOp, ValidateConstraintOp
+from alembic_safe.operations import (
+    CreateForeignKeyNotValidOp,
+    DropConstraintIfExistsOp,
+    ValidateConstraintOp,
+)
 from alembic_safe.phases import Phase
+from alembic_safe.postgres.catalog import ConstraintInfo
+from alembic_safe.postgres.expressions import foreign_key_options
 from alembic_safe.postgres.identifiers import MAX_IDENTIFIER_BYTES, QualifiedName, derived_name
 from alembic_safe.postgres.locks import LockMode
 from alembic_safe.rewrite.plan import Plan, Step
+from alembic_safe.rewrite.recipes.details import constraint_details
 from alembic_safe.rewrite.recipes.indexes import plain_on_new_table
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
 
@@ -21,7 +29,8 @@ _PARTITIONED_NOT_VALID_VERSION = 18
 
 def add_foreign_key(operation: ops.CreateForeignKeyOp, surroundings: Surroundings) -> Plan:
     """C: NOT VALID, then VALIDATE: the old release may still write rows that violate it. Where
-    the old release does not know the column, E and M."""
+    the old release does not know the columns, E and M, but for those that this diff makes unique:
+    what they refer to has to be unique before."""
     table = QualifiedName(operation.source_table, operation.kw.get("source_schema"))
     if table in surroundings.new_tables:
         referenced = QualifiedName(operation.referent_table, operation.kw.get("referent_schema"))
@@ -29,7 +38,7 @@ def add_foreign_key(operation: ops.CreateForeignKeyOp, surroundings: Surrounding
         existing = frozenset({referenced}) - surroundings.new_tables
         return (replace(step, locks=existing, lock=LockMode.SHARE_ROW_EXCLUSIVE),)
     key = not_valid_key(operation, table)
-    _refuse_partitioned(table, surroundings, key.constraint_name)
+    _refuse_partitioned(table, surroundings, key.constraint_name, "added")
     validate = ValidateConstraintOp(key.constraint_name, table.name, table.schema)
     referenced = QualifiedName(key.referent_table, key.referent_schema)
     says = f"foreign key {key.constraint_name} from {table} to {referenced}"
@@ -39,7 +48,8 @@ def add_foreign_key(operation: ops.CreateForeignKeyOp, surroundings: Surrounding
         # What makes them unique may be the work of a contract revision.
         *_columns(referenced, key.remote_cols),
     )
-    if all((table, column) in surroundings.new_columns for column in key.local_cols):
+    refers_to_new = (referenced, frozenset(key.remote_cols)) in surroundings.made_unique
+    if surroundings.are_new(table, key.local_cols) and not refers_to_new:
         locks = {table, referenced} - surroundings.new_tables
         return (
             Step(
@@ -73,6 +83,92 @@ def add_foreign_key(operation: ops.CreateForeignKeyOp, surroundings: Surrounding
     )
 
 
+def drop_foreign_key(
+    operation: ops.DropConstraintOp, constraint: ConstraintInfo, surroundings: Surroundings
+) -> Plan:
+    """E: it loosens. The way back adds it NOT VALID and validates it: the revision is no
+    transaction, so that each commits by itself, and the scan does not run under the lock of the
+    other.
+
+    The server locks the referencing table, then the referenced one, and waits for the second while
+    it has the first (measured on PostgreSQL 16 and 18). It is the order of a client that inserts.
+    A wait that is not over in time ends, and begins anew.
+    """
+    table = QualifiedName(operation.table_name, operation.schema)
+    name = constraint.name
+    _refuse_partitioned(table, surroundings, name, "brought back")
+    referenced = _referenced(operation, constraint)
+    key = key_by_definition(
+        table, constraint, referenced, constraint.key_columns, constraint.definition
+    )
+    validate = (ValidateConstraintOp(name, table.name, table.schema),)
+    return (
+        Step(
+            phase=Phase.EXPAND,
+            table=table,
+            upgrade=(DropConstraintIfExistsOp(name, table.name, table.schema),),
+            downgrade=(
+                key,
+                *(validate if constraint.is_validated else ()),
+                *constraint_details(table, constraint, name),
+            ),
+            commits_alone=True,
+            says=f"Drops foreign key {name} from {table} to {referenced}. On the way back rows "
+            f"without their row of {referenced} stop it.",
+            locks=frozenset({table, referenced}),
+            touches=(f"constraint {name}", *_columns(table, constraint.key_columns)),
+        ),
+    )
+
+
+def _referenced(operation: ops.DropConstraintOp, constraint: ConstraintInfo) -> QualifiedName:
+    """Return the referenced table, with a schema only where Alembic saw one: the catalog always
+    tells it, and another database may find the table elsewhere on its search path."""
+    found = constraint.referenced_table or QualifiedName(operation.table_name, operation.schema)
+    key = operation._reverse
+    if isinstance(key, ops.CreateForeignKeyOp) and key.referent_table == found.name:
+        return QualifiedName(found.name, key.kw.get("referent_schema"))
+    return found
+
+
+def key_by_definition(
+    table: QualifiedName,
+    constraint: ConstraintInfo,
+    referenced: QualifiedName,
+    columns: Sequence[str],
+    definition: str,
+) -> CreateForeignKeyNotValidOp:
+    """Return the NOT VALID form of a foreign key of the database.
+
+    Args:
+        table: the referencing table.
+        constraint: the foreign key.
+        referenced: the referenced table.
+        columns: the referencing columns.
+        definition: `pg_get_constraintdef`, with the names of these columns.
+
+    Raises:
+        CannotRewrite: it is of a kind that the operation cannot say.
+    """
+    try:
+        options = foreign_key_options(definition)
+    except ValueError as error:
+        raise CannotRewrite(
+            f"Foreign key {constraint.name} of {table} is {definition}, which has no recipe. Drop "
+            "it in a revision written by hand. No file was written."
+        ) from error
+    return CreateForeignKeyNotValidOp(
+        constraint.name,
+        table.name,
+        referenced.name,
+        list(columns),
+        list(constraint.referenced_columns),
+        options=options,
+        source_schema=table.schema,
+        referent_schema=referenced.schema,
+    )
+
+
 def not_valid_key(
     operation: ops.CreateForeignKeyOp, table: QualifiedName
 ) -> CreateForeignKeyNotValidOp:
@@ -98,10 +194,22 @@ def _options(operation: ops.CreateForeignKeyOp) -> str:
         options.append(f"ON DELETE {ondelete}")
     if onupdate := operation.kw.get("onupdate"):
         options.append(f"ON UPDATE {onupdate}")
-    deferrable = operation.kw.get("deferrable")
+    if deferrable := deferrable_option(operation.kw):
+        options.append(deferrable)
+    return " ".join(options)
+
+
+def deferrable_option(arguments: Mapping[str, Any]) -> str:
+    """Return the SQL of when a constraint of the models is checked; empty where they do not tell.
+
+    Args:
+        arguments: the keyword arguments of SQLAlchemy's constraint.
+    """
+    options = []
+    deferrable = arguments.get("deferrable")
     if deferrable is not None:
         options.append("DEFERRABLE" if deferrable else "NOT DEFERRABLE")
-    if initially := operation.kw.get("initially"):
+    if initially := arguments.get("initially"):
         options.append(f"INITIALLY {initially}")
     return " ".join(options)
 
@@ -124,12 +232,14 @@ def _columns(table: QualifiedName, columns: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"column {table}.{column}" for column in columns)
 
 
-def _refuse_partitioned(table: QualifiedName, surroundings: Surroundings, name: str) -> None:
+def _refuse_partitioned(
+    table: QualifiedName, surroundings: Surroundings, name: str, verb: str
+) -> None:
     is_partitioned = surroundings.table(table).kind == "p"
     if is_partitioned and surroundings.catalog.major < _PARTITIONED_NOT_VALID_VERSION:
         raise CannotRewrite(
             f"Foreign key {name} on {table}: the table is partitioned, and before PostgreSQL 18 "
-            "such a key cannot be added NOT VALID. Add it NOT VALID on each partition, validate "
+            f"such a key cannot be {verb} NOT VALID. Add it NOT VALID on each partition, validate "
             "those, then add it on the parent, and leave it out of this revision. No file was "
             "written."
         )

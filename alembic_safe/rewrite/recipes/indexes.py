@@ -33,7 +33,7 @@ def create_index(operation: ops.CreateIndexOp, surroundings: Surroundings) -> Pl
         return (plain_on_new_table(operation, table),)
     refuse_partitioned(table, surroundings, f"index {operation.index_name}")
     concurrent = concurrently(operation, surroundings)
-    tightens = concurrent.unique and not _only_new_columns(operation, table, surroundings)
+    tightens = concurrent.unique and not surroundings.are_new(table, _columns(operation))
     return (
         Step(
             phase=Phase.CONTRACT if tightens else Phase.MIGRATE,
@@ -174,13 +174,6 @@ def refuse_replica_identity(
                 f"table another one first, with ALTER TABLE {table.sql} REPLICA IDENTITY ..., then "
                 "run the same command again. No file was written."
             )
-
-
-def _only_new_columns(
-    operation: ops.CreateIndexOp, table: QualifiedName, surroundings: Surroundings
-) -> bool:
-    columns = _columns(operation)
-    return bool(columns) and all((table, name) in surroundings.new_columns for name in columns)
 
 
 def _columns(operation: ops.CreateIndexOp) -> list[str]:

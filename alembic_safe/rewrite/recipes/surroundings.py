@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from alembic_safe.errors import CannotRewrite
-from alembic_safe.postgres.catalog import Catalog, TableInfo
+from alembic_safe.postgres.catalog import Catalog, ForeignKeyInfo, TableInfo
 from alembic_safe.postgres.identifiers import QualifiedName
 
 CompileSQL = Callable[[sa.ClauseElement], str]
@@ -28,6 +28,10 @@ class Surroundings:
         dropped_columns: columns that the same diff drops or renames, in its order.
         changed_indexes: indexes that the same diff replaces by others of their name.
         compile_sql: writes an expression as SQL.
+        renamed_columns: those of `new_columns` that are the targets of renames: by the trigger the
+            old release writes them too.
+        made_unique: sets of columns that the same diff makes unique, on tables that are there.
+        dropped_foreign_keys: foreign keys that the same diff drops, by table and name.
     """
 
     catalog: Catalog
@@ -38,6 +42,23 @@ class Surroundings:
     compile_sql: CompileSQL
     dropped_columns: tuple[tuple[QualifiedName, str], ...] = ()
     changed_indexes: frozenset[tuple[QualifiedName, str]] = frozenset()
+    renamed_columns: frozenset[tuple[QualifiedName, str]] = frozenset()
+    made_unique: frozenset[tuple[QualifiedName, frozenset[str]]] = frozenset()
+    dropped_foreign_keys: frozenset[tuple[QualifiedName, str]] = frozenset()
+
+    def are_new(self, table: QualifiedName, columns: Collection[str]) -> bool:
+        """Return whether the old release writes none of some columns."""
+        new = self.new_columns - self.renamed_columns
+        return bool(columns) and all((table, column) in new for column in columns)
+
+    def drops_foreign_key(self, key: ForeignKeyInfo) -> bool:
+        """Return whether the same diff drops a foreign key, or the table that it belongs to."""
+        # The models may leave the schema to the search path; the catalog tells it.
+        tables = (key.table, QualifiedName(key.table.name))
+        return any(
+            (table, key.name) in self.dropped_foreign_keys or table in self.dropped_tables
+            for table in tables
+        )
 
     def table(self, name: QualifiedName) -> TableInfo:
         """Return what hangs on a table that exists.

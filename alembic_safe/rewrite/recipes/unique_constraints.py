@@ -1,0 +1,167 @@
+"""Add and drop a unique constraint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from alembic.operations import MigrateOperation, ops
+
+from alembic_safe.errors import CannotRewrite
+from alembic_safe.operations import (
+    AddUniqueConstraintUsingIndexOp,
+    CreateIndexConcurrentlyOp,
+    DropConstraintIfExistsOp,
+)
+from alembic_safe.phases import Phase
+from alembic_safe.postgres.catalog import ConstraintInfo, IndexInfo, TableInfo
+from alembic_safe.postgres.expressions import index_body
+from alembic_safe.postgres.identifiers import QualifiedName, quote
+from alembic_safe.rewrite.plan import Plan, Step
+from alembic_safe.rewrite.recipes.details import constraint_details, index_details
+from alembic_safe.rewrite.recipes.foreign_keys import default_name, deferrable_option
+from alembic_safe.rewrite.recipes.indexes import (
+    concurrently,
+    plain_on_new_table,
+    refuse_partitioned,
+    refuse_replica_identity,
+)
+from alembic_safe.rewrite.recipes.surroundings import Surroundings
+
+
+def add_unique_constraint(
+    operation: ops.CreateUniqueConstraintOp, surroundings: Surroundings
+) -> Plan:
+    """C: build the unique index beside the traffic, and make the constraint of it, which is
+    instant. The index alone refuses what the old release may write, so that it cannot go ahead
+    into M. Where the old release does not know the columns, all of it is M."""
+    table = QualifiedName(operation.table_name, operation.schema)
+    if table in surroundings.new_tables:
+        return (plain_on_new_table(operation, table),)
+    columns = unique_columns(operation)
+    name = str(operation.constraint_name or default_name(table, columns, "key"))
+    refuse_partitioned(table, surroundings, f"Constraint {name}")
+    index = concurrently(_index(operation, name, columns), surroundings)
+    key = AddUniqueConstraintUsingIndexOp(
+        name, table.name, name, deferrable_option(operation.kw), table.schema
+    )
+    tightens = not surroundings.are_new(table, columns)
+    return (
+        Step(
+            phase=Phase.CONTRACT if tightens else Phase.MIGRATE,
+            table=table,
+            upgrade=(index, key),
+            downgrade=(key.reverse(),),
+            says=f"Makes {', '.join(columns)} of {table} unique, by constraint {name}, while the "
+            "table is in use.",
+            requires=f"{table} has no duplicates in the columns of {name}.",
+            touches=(
+                f"constraint {name}",
+                f"index {name}",
+                *(f"column {table}.{column}" for column in columns),
+            ),
+        ),
+    )
+
+
+def drop_unique_constraint(
+    table: QualifiedName, info: TableInfo, constraint: ConstraintInfo, surroundings: Surroundings
+) -> Plan:
+    """E: it loosens. The way back builds the index beside the traffic, and makes the constraint of
+    it: the revision is no transaction, so that each commits by itself."""
+    name = constraint.name
+    index = next((index for index in info.indexes if index.constraint == name), None)
+    if index is None or index.is_exclusion:
+        raise CannotRewrite(
+            f"Constraint {name} of {table} is {constraint.definition}, for which PostgreSQL has no "
+            "way back that does not block the table. Drop it in a revision written by hand. No "
+            "file was written."
+        )
+    refuse_partitioned(table, surroundings, f"Constraint {name}")
+    refuse_replica_identity(table, surroundings, {index.name})
+    _refuse_referenced(table, info, index, surroundings)
+    return (
+        Step(
+            phase=Phase.EXPAND,
+            table=table,
+            upgrade=(DropConstraintIfExistsOp(name, table.name, table.schema),),
+            downgrade=built_by_definition(
+                table, constraint, index, name, index_body(index.definition)
+            ),
+            commits_alone=True,
+            says=f"Drops unique constraint {name} of {table}. On the way back duplicates stop it.",
+            requires=f"no release names {name} or its columns in ON CONFLICT.",
+            locks=frozenset({table}),
+            touches=(
+                f"constraint {name}",
+                f"index {name}",
+                *(f"column {table}.{column}" for column in constraint.key_columns),
+            ),
+        ),
+    )
+
+
+def built_by_definition(
+    table: QualifiedName, constraint: ConstraintInfo, index: IndexInfo, name: str, body: str
+) -> tuple[MigrateOperation, ...]:
+    """Return the operations that build a constraint of the database: the index, the constraint at
+    once after it, for one that is deferrable is checked later than its bare index, and the details.
+
+    Args:
+        table: the table.
+        constraint: the constraint.
+        index: the index that belongs to it.
+        name: the name that both get.
+        body: what stands behind the table's name in `CREATE INDEX`.
+    """
+    if index.tablespace is not None:
+        body = f"{body} TABLESPACE {quote(index.tablespace)}"
+    return (
+        CreateIndexConcurrentlyOp(
+            name, table.name, unique=True, definition=body, schema=table.schema
+        ),
+        AddUniqueConstraintUsingIndexOp(
+            name, table.name, name, _deferrable(constraint), table.schema
+        ),
+        *index_details(table, index, name),
+        *constraint_details(table, constraint, name),
+    )
+
+
+def unique_columns(operation: ops.CreateUniqueConstraintOp) -> list[str]:
+    """Return the names of the columns that have to be unique."""
+    return [str(getattr(column, "name", column)) for column in operation.columns]
+
+
+def _index(
+    operation: ops.CreateUniqueConstraintOp, name: str, columns: Sequence[str]
+) -> ops.CreateIndexOp:
+    """Return the index that the constraint of the models has."""
+    options = {
+        option: value for option, value in operation.kw.items() if option.startswith("postgresql_")
+    }
+    return ops.CreateIndexOp(
+        name, operation.table_name, columns, schema=operation.schema, unique=True, **options
+    )
+
+
+def _deferrable(constraint: ConstraintInfo) -> str:
+    if not constraint.deferrable:
+        return ""
+    return "DEFERRABLE INITIALLY DEFERRED" if constraint.initially_deferred else "DEFERRABLE"
+
+
+def _refuse_referenced(
+    table: QualifiedName, info: TableInfo, index: IndexInfo, surroundings: Surroundings
+) -> None:
+    """Raise where foreign keys rely on the constraint that the same diff does not drop."""
+    staying = [
+        f"foreign key {key.name} of {key.table}"
+        for key in info.referenced_by
+        if key.index == index.name and not surroundings.drops_foreign_key(key)
+    ]
+    if staying:
+        raise CannotRewrite(
+            f"Cannot drop unique constraint {index.constraint} of {table}: {', '.join(staying)} "
+            "relies on it. Drop that in the models too, or first, then run the same command "
+            "again. No file was written."
+        )
