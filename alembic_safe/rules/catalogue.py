@@ -19,7 +19,7 @@ from alembic_safe.rules import (
     transactions,
     waiting,
 )
-from alembic_safe.rules.finding import RevisionRule, Rule
+from alembic_safe.rules.finding import RevisionRule, Rule, code_of
 
 RULES: Sequence[Rule] = (
     *transactions.TRANSACTIONS,
@@ -42,11 +42,6 @@ REVISION_RULES: Sequence[RevisionRule] = (
     schema_design.table_without_primary_key,
     schema_design.duplicate_index,
 )
-
-
-def code_of(rule: object) -> str:
-    """Return the code of a rule of this package."""
-    return str(getattr(rule, "__name__", "")).replace("_", "-")
 
 
 def documented_rules() -> dict[str, Rule | RevisionRule]:

@@ -20,6 +20,7 @@ _OTHERS = frozenset({"type", "domain", "value", "attribute", "function", "sequen
 _CONTRACT = "do it in a contract revision, which waits until no such release runs"
 
 
+@only_for(needs="changes")
 def rename_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A column is renamed while a release uses its old name.
 
@@ -40,6 +41,7 @@ def rename_column(effects: Effects, surroundings: Surroundings) -> Iterator[Find
         )
 
 
+@only_for(needs="changes")
 def rename_table(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A table or view is renamed while a release uses its old name.
 
@@ -75,6 +77,7 @@ def _renamed_tables(effects: Effects, surroundings: Surroundings) -> Iterator[Fi
             )
 
 
+@only_for(needs="changes")
 def rename_object(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A type, enum value, function, sequence or schema is renamed while a release uses it.
 
@@ -91,6 +94,7 @@ def rename_object(effects: Effects, surroundings: Surroundings) -> Iterator[Find
         )
 
 
+@only_for(needs="changes")
 def drop_object(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A view, type, function, sequence or the like is dropped while a release may use it.
 
@@ -140,7 +144,7 @@ def drop_unique(effects: Effects, surroundings: Surroundings) -> Iterator[Findin
         )
 
 
-@only_for("alter_table_stmt")
+@only_for("alter_table_stmt", needs="changes")
 def retype_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A column gets a type that the running release cannot read or write.
 
@@ -221,7 +225,7 @@ def required_column(effects: Effects, surroundings: Surroundings) -> Iterator[Fi
         )
 
 
-@only_for("alter_table_stmt")
+@only_for("alter_table_stmt", needs="changes")
 def drop_default(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A NOT NULL column loses its default while a release may rely on it.
 
@@ -239,7 +243,7 @@ def drop_default(effects: Effects, surroundings: Surroundings) -> Iterator[Findi
         )
 
 
-@only_for("alter_table_stmt")
+@only_for("alter_table_stmt", needs="changes")
 def tightened_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A column becomes NOT NULL while a release may still write NULL.
 
@@ -270,6 +274,7 @@ def _not_null_columns(effects: Effects, change: NameChange) -> tuple[str, ...]:
     return next((c.columns for _, c in added if c.name == change.name and c.type == "n"), ())
 
 
+@only_for(needs="changes")
 def tightened_table(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A check, foreign key or unique index refuses rows that a running release may still write.
 
@@ -299,6 +304,7 @@ def tightened_table(effects: Effects, surroundings: Surroundings) -> Iterator[Fi
         )
 
 
+@only_for(needs="changes")
 def hidden_object(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A table or another object is put where the running release does not find it.
 

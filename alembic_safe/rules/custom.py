@@ -70,7 +70,7 @@ def _checked(rule: object, name: str) -> Rule:
                 raise InvalidRule(name, f"it gave {finding!r}, not a Finding", effects.sql)
         return findings
 
-    judge.__dict__.update(getattr(rule, "__dict__", {}))  # `only_for`
+    judge.__dict__.update(getattr(rule, "__dict__", {}))  # its scope
     return judge
 
 

@@ -14,7 +14,7 @@ from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings, on
 from alembic_safe.rules.reading import is_named, shown, subcommands, words, written
 
 
-@only_for("drop_stmt", "alter_table_stmt")
+@only_for("drop_stmt", "alter_table_stmt", needs="changes")
 def drop_column(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A column is dropped with its data, while a release may still use it.
 
@@ -39,7 +39,7 @@ def drop_column(effects: Effects, surroundings: Surroundings) -> Iterator[Findin
     )
 
 
-@only_for("drop_stmt")
+@only_for("drop_stmt", needs="changes")
 def drop_table(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A table, or a materialized view, is dropped with its data, while a release may still use it.
 

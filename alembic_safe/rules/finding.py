@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
@@ -100,24 +100,60 @@ Rule = Callable[[Effects, Surroundings], Iterable[Finding]]
 _AnyRule = TypeVar("_AnyRule", bound=Rule)
 
 
-def only_for(*node_names: str) -> Callable[[_AnyRule], _AnyRule]:
+@dataclass(frozen=True)
+class Scope:
+    """When a rule is asked.
+
+    Args:
+        node_names: names of statements in the grammar, as `alter_table_stmt`; none is all.
+        needs: what its statement has to have, of the fields of Effects: `changes`, `errors`, or
+            `works`; empty is nothing.
+        unless_said: the codes of rules after whose findings it has nothing to add.
+    """
+
+    node_names: frozenset[str] = frozenset()
+    needs: str = ""
+    unless_said: frozenset[str] = frozenset()
+
+    def fits(self, node_name: str, has: Collection[str]) -> bool:
+        """Return whether the rule may have something to say of a statement.
+
+        Args:
+            node_name: its name in the grammar.
+            has: which of the fields that rules can need it has.
+        """
+        is_kind = not self.node_names or node_name in self.node_names
+        return is_kind and (not self.needs or self.needs in has)
+
+
+def only_for(
+    *node_names: str, needs: str = "", unless_said: Collection[Rule] = ()
+) -> Callable[[_AnyRule], _AnyRule]:
     """Mark a rule that says nothing of other statements, so that it is not asked about them.
 
     Args:
-        node_names: names of the statements in the grammar, as `alter_table_stmt`.
+        node_names: names of the statements in the grammar, as `alter_table_stmt`; none is all.
+        needs: `changes`, `errors` or `works`, where it says nothing of a statement without.
+        unless_said: rules that say all there is to say, where they say something.
     """
+    codes = frozenset(code_of(rule) for rule in unless_said)
 
     def mark(rule: _AnyRule) -> _AnyRule:
-        rule.__dict__["only_for"] = frozenset(node_names)
+        rule.__dict__["scope"] = Scope(frozenset(node_names), needs, codes)
         return rule
 
     return mark
 
 
-def is_for(rule: Rule, node_name: str) -> bool:
-    """Return whether a rule may have something to say of a kind of statement."""
-    marked = getattr(rule, "only_for", None)
-    return marked is None or node_name in marked
+def scope_of(rule: Rule) -> Scope:
+    """Return when a rule is asked: always, unless it is marked."""
+    scope = getattr(rule, "scope", None)
+    return scope if isinstance(scope, Scope) else Scope()
+
+
+def code_of(rule: object) -> str:
+    """Return the code of a rule of this package."""
+    return str(getattr(rule, "__name__", "")).replace("_", "-")
 
 
 RevisionRule = Callable[[Sequence[Effects], Surroundings], Iterable[tuple[Effects, Finding]]]

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field, replace
 
 from alembic_safe.postgres.effects import Effects, World, effects_of
 from alembic_safe.rules.catalogue import REVISION_RULES, RULES
-from alembic_safe.rules.finding import Finding, RevisionRule, Rule, Surroundings, is_for
+from alembic_safe.rules.finding import (
+    Finding,
+    RevisionRule,
+    Rule,
+    Scope,
+    Surroundings,
+    scope_of,
+)
 
 
 @dataclass(frozen=True)
@@ -16,6 +23,46 @@ class Judgement:
 
     effects: Effects
     findings: tuple[Finding, ...]
+
+
+class RuleBook:
+    """Rules, each asked about the statements that it is for.
+
+    Args:
+        rules: in the order of their findings.
+    """
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._scoped = [(rule, scope_of(rule)) for rule in rules]
+        # They can tell when the others have been asked.
+        self._scoped.sort(key=lambda each: bool(each[1].unless_said))
+        self._by_kind: dict[tuple[str, ...], list[tuple[Rule, Scope]]] = {}
+
+    def said_of(
+        self, effects: Effects, surroundings: Surroundings
+    ) -> Iterator[tuple[Rule, Finding]]:
+        """Yield what the rules say of one statement, without those inside of it."""
+        said: set[str] = set()
+        for rule, scope in self._asked(effects):
+            if scope.unless_said and not scope.unless_said.isdisjoint(said):
+                continue
+            for finding in rule(effects, surroundings):
+                said.add(finding.code)
+                yield rule, finding
+
+    def _asked(self, effects: Effects) -> list[tuple[Rule, Scope]]:
+        fields = (
+            ("changes", effects.changes),
+            ("errors", effects.errors),
+            ("works", effects.works),
+        )
+        has = [name for name, value in fields if value]
+        kind = (effects.node_name, *has)
+        if kind not in self._by_kind:
+            self._by_kind[kind] = [
+                (rule, scope) for rule, scope in self._scoped if scope.fits(effects.node_name, has)
+            ]
+        return self._by_kind[kind]
 
 
 @dataclass
@@ -32,7 +79,9 @@ class Judge:
     rules: Sequence[Rule] = RULES
     revision_rules: Sequence[RevisionRule] = REVISION_RULES
     _seen: list[Effects] = field(default_factory=list)
-    _by_statement: dict[str, Sequence[Rule]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._book = RuleBook(self.rules)
 
     @property
     def world(self) -> World:
@@ -58,18 +107,11 @@ class Judge:
         self.world.settle()
         return judgements
 
-    def _rules_for(self, node_name: str) -> Sequence[Rule]:
-        if node_name not in self._by_statement:
-            found = tuple(rule for rule in self.rules if is_for(rule, node_name))
-            self._by_statement[node_name] = found
-        return self._by_statement[node_name]
-
     def _findings(self, effects: Effects) -> tuple[Finding, ...]:
         found = (
             finding
             for each in _with_children(effects)
-            for rule in self._rules_for(each.node_name)
-            for finding in rule(each, self.surroundings)
+            for _rule, finding in self._book.said_of(each, self.surroundings)
         )
         # What the body of a DO block does in a loop is said once.
         return tuple(dict.fromkeys(found))

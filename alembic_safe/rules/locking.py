@@ -59,7 +59,7 @@ def _of_partitions(effects: Effects, surroundings: Surroundings, advice: str) ->
     return advice if table is not None and table.is_partitioned else ""
 
 
-@only_for("alter_table_stmt")
+@only_for("alter_table_stmt", needs="works")
 def set_not_null_scan(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A column becomes NOT NULL, and all rows are read while nobody can use the table.
 
@@ -83,7 +83,7 @@ def set_not_null_scan(effects: Effects, surroundings: Surroundings) -> Iterator[
     )
 
 
-@only_for("alter_table_stmt")
+@only_for("alter_table_stmt", needs="works")
 def add_constraint_validated(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A CHECK, foreign key or NOT NULL is added, and all rows are checked under its lock.
 
@@ -132,7 +132,7 @@ def _named(name: str) -> str:
     return f" {name}" if name else ""
 
 
-@only_for("alter_table_stmt")
+@only_for("alter_table_stmt", needs="works")
 def constraint_builds_index(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A unique constraint or primary key builds its index while nobody can use the table.
 
@@ -168,7 +168,7 @@ def constraint_builds_index(effects: Effects, surroundings: Surroundings) -> Ite
 _BUILT = {"UNIQUE": "the unique constraint", "PRIMARY": "the primary key"}
 
 
-@only_for("alter_table_stmt")
+@only_for("alter_table_stmt", needs="works")
 def primary_key_scan(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A primary key takes a ready index, and all rows are still read under its lock.
 
@@ -192,7 +192,7 @@ def primary_key_scan(effects: Effects, surroundings: Surroundings) -> Iterator[F
             )
 
 
-@only_for("alter_table_stmt")
+@only_for("alter_table_stmt", needs="works")
 def exclusion_constraint(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """An exclusion constraint builds its index while nobody can use the table.
 
@@ -216,7 +216,7 @@ def exclusion_constraint(effects: Effects, surroundings: Surroundings) -> Iterat
             )
 
 
-@only_for("alter_table_stmt")
+@only_for("alter_table_stmt", needs="works")
 def table_rewrite(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """Every row of a table is written again while nobody can use it.
 
@@ -254,7 +254,7 @@ _REWRITING = {
 }
 
 
-@only_for("alter_table_stmt")
+@only_for("alter_table_stmt", needs="works")
 def column_type_change(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A column's type changes, and rows are written, read or indexed again meanwhile.
 
@@ -295,36 +295,6 @@ def _unless_the_same(retyped: Sequence[Any]) -> str:
     return f", unless {words(unknown)} can stay as it is" if unknown else ""
 
 
-def work_while_locked(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
-    """A statement reads or builds in proportion to a table while reads or writes wait.
-
-    Either by its own lock, in one of the rarer ways that have no rule of their own, or because
-    an earlier statement of the transaction keeps one: VALIDATE CONSTRAINT after the statement that
-    added it, anything that reads a table after ALTER TABLE. Commit in between: put the work into a
-    revision of its own.
-    """
-    if not effects.works or not effects.blocking or effects.node_name in _ELSEWHERE:
-        return
-    if any(True for rule in _SAID for _finding in rule(effects, surroundings)):
-        return
-    world = surroundings.world
-    built = [each.table for each in (*effects.index_builds, *effects.index_rebuilds)]
-    worked = dict.fromkeys([*effects.rewrites, *effects.scans, *built])
-    is_own = any(mode.blocks_reads_or_writes for mode in effects.locks.values())
-    kept = "" if is_own else ", by locks that earlier statements of the transaction keep"
-    yield Finding(
-        "work-while-locked",
-        Severity.ERROR,
-        f"blocks {blocked_tables(effects, world)} while all of"
-        f" {words([str(written(name, world)) for name in worked])} is read or built"
-        f"{kept}",
-        next(iter(effects.blocking)),
-        advice=""
-        if is_own
-        else "put it into a revision of its own, so that what it follows is committed before",
-    )
-
-
 _ELSEWHERE = frozenset(
     {
         "truncate_stmt",
@@ -352,5 +322,35 @@ _UNDER_ITS_OWN_LOCK: tuple[Callable[[Effects, Surroundings], Iterator[Finding]],
 
 _SAID = (*_UNDER_ITS_OWN_LOCK, *PARTITIONING, *REBUILDING, required_column)
 """What says all there is to say of a statement's work."""
+
+
+@only_for(needs="works", unless_said=_SAID)
+def work_while_locked(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
+    """A statement reads or builds in proportion to a table while reads or writes wait.
+
+    Either by its own lock, in one of the rarer ways that have no rule of their own, or because
+    an earlier statement of the transaction keeps one: VALIDATE CONSTRAINT after the statement that
+    added it, anything that reads a table after ALTER TABLE. Commit in between: put the work into a
+    revision of its own.
+    """
+    if not effects.works or not effects.blocking or effects.node_name in _ELSEWHERE:
+        return
+    world = surroundings.world
+    built = [each.table for each in (*effects.index_builds, *effects.index_rebuilds)]
+    worked = dict.fromkeys([*effects.rewrites, *effects.scans, *built])
+    is_own = any(mode.blocks_reads_or_writes for mode in effects.locks.values())
+    kept = "" if is_own else ", by locks that earlier statements of the transaction keep"
+    yield Finding(
+        "work-while-locked",
+        Severity.ERROR,
+        f"blocks {blocked_tables(effects, world)} while all of"
+        f" {words([str(written(name, world)) for name in worked])} is read or built"
+        f"{kept}",
+        next(iter(effects.blocking)),
+        advice=""
+        if is_own
+        else "put it into a revision of its own, so that what it follows is committed before",
+    )
+
 
 LOCKING: tuple[Rule, ...] = (*_UNDER_ITS_OWN_LOCK, work_while_locked)

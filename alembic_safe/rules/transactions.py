@@ -26,6 +26,7 @@ _OF_ROWS = ("22", "23")
 refuses."""
 
 
+@only_for(needs="errors")
 def concurrently_in_transaction(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A statement stands in a transaction and cannot run in one.
 
@@ -43,6 +44,7 @@ def concurrently_in_transaction(effects: Effects, surroundings: Surroundings) ->
             )
 
 
+@only_for(needs="errors")
 def enum_value_too_early(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """A new enum value is used in the transaction that adds it.
 
@@ -59,6 +61,7 @@ def enum_value_too_early(effects: Effects, surroundings: Surroundings) -> Iterat
             )
 
 
+@only_for(needs="errors")
 def certain_error(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """The server will refuse the statement.
 
@@ -71,6 +74,7 @@ def certain_error(effects: Effects, surroundings: Surroundings) -> Iterator[Find
             yield Finding("certain-error", Severity.ERROR, f"fails: {error.message}")
 
 
+@only_for(needs="errors")
 def possible_error(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """The server may refuse the statement, depending on what is not known here.
 

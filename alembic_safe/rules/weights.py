@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 from alembic_safe.postgres.effects import Effects, World
 from alembic_safe.postgres.identifiers import QualifiedName
-from alembic_safe.rules.catalogue import code_of
-from alembic_safe.rules.finding import Finding, Severity
+from alembic_safe.rules.finding import Finding, Severity, code_of
 from alembic_safe.rules.locking import LOCKING
 from alembic_safe.rules.settings import LintSettings, is_among
 

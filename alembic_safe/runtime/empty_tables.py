@@ -10,6 +10,7 @@ from alembic_safe.postgres.effects import Effects, World
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.rules.data_loss import DATA_LOSS
 from alembic_safe.rules.finding import Finding, Rule, Surroundings
+from alembic_safe.rules.judge import RuleBook
 from alembic_safe.rules.transactions import backfill_beside_ddl, unbatched_update
 
 _ABOUT_ROWS: frozenset[Rule] = frozenset({*DATA_LOSS, unbatched_update})
@@ -18,21 +19,21 @@ _ABOUT_ROWS: frozenset[Rule] = frozenset({*DATA_LOSS, unbatched_update})
 
 def about_rows(rules: Sequence[Rule]) -> Rule:
     """Return one rule for all of them, which finds nothing in what happens to no row."""
+    book = RuleBook(rules)
 
     def judge(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
         world = surroundings.world
         with_rows = _without_empty_tables(effects, world)
-        for rule in rules:
-            for finding in rule(with_rows, surroundings):
-                is_about_nothing = (
-                    _writes_to_empty_table(effects, world)
-                    if rule is backfill_beside_ddl
-                    else rule in _ABOUT_ROWS
-                    and finding.relation is not None
-                    and _is_empty(finding.relation, effects, world)
-                )
-                if not is_about_nothing:
-                    yield finding
+        for rule, finding in book.said_of(with_rows, surroundings):
+            is_about_nothing = (
+                _writes_to_empty_table(effects, world)
+                if rule is backfill_beside_ddl
+                else rule in _ABOUT_ROWS
+                and finding.relation is not None
+                and _is_empty(finding.relation, effects, world)
+            )
+            if not is_about_nothing:
+                yield finding
 
     return judge
 

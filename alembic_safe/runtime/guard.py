@@ -20,9 +20,9 @@ from alembic_safe.postgres.effects.parsing import parse
 from alembic_safe.postgres.effects.world import Transaction
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.rules import column_types, schema_design
-from alembic_safe.rules.catalogue import REVISION_RULES, RULES, code_of
+from alembic_safe.rules.catalogue import REVISION_RULES, RULES
 from alembic_safe.rules.custom import load_rules
-from alembic_safe.rules.finding import Finding, Severity, Surroundings
+from alembic_safe.rules.finding import Finding, Severity, Surroundings, code_of
 from alembic_safe.rules.judge import Judge
 from alembic_safe.rules.settings import LintSettings
 from alembic_safe.rules.transactions import possible_error

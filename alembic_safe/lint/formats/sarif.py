@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import quote
 
 from alembic_safe.lint.report import Located, Report, fingerprints
-from alembic_safe.rules.catalogue import REVISION_RULES, RULES, code_of
+from alembic_safe.rules.catalogue import REVISION_RULES, RULES
+from alembic_safe.rules.finding import code_of
 
 SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
