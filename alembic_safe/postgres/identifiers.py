@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
@@ -38,9 +38,11 @@ def literal(text: str) -> str:
     return f"'{doubled}'"
 
 
-@dataclass(frozen=True, order=True)
-class QualifiedName:
-    """A table, index or function, with its schema if one was given."""
+class QualifiedName(NamedTuple):
+    """A table, index or function, with its schema if one was given.
+
+    A tuple, because the effects engine looks names up a hundred thousand times.
+    """
 
     name: str
     schema: str | None = None
