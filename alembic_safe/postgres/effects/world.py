@@ -342,10 +342,12 @@ class World:
         default_factory=dict, repr=False, compare=False
     )
     """Tables that have, or once had, a foreign key to a table."""
+    _empty: dict[QualifiedName, None] = field(default_factory=dict, repr=False, compare=False)
+    """Tables that are, or once were, empty."""
 
     def __post_init__(self) -> None:
         for relation in self.relations.values():
-            self._note_partners(relation)
+            self._note(relation)
 
     @property
     def search_path(self) -> tuple[str, ...]:
@@ -393,7 +395,7 @@ class World:
     def put(self, relation: Relation) -> None:
         """Add a relation or replace the one of that name."""
         self._set(self.relations, relation.name, relation)
-        self._note_partners(relation)
+        self._note(relation)
         if relation.name in self.absent:
             self._set(self.absent, relation.name, None)
         for index in relation.indexes:
@@ -478,10 +480,12 @@ class World:
         Called between revisions. A table that was made empty may have rows from now on.
         """
         self.batch += 1
-        for name, relation in self.relations.items():
-            if relation.size == 0 and not relation.is_partitioned:
+        for name in self._empty:
+            relation = self.relations.get(name)
+            if relation is not None and relation.size == 0 and not relation.is_partitioned:
                 self.relations[name] = replace(relation, size=None)
         if self.transaction is None:
+            self._empty.clear()
             self.journal.clear()
 
     def family(self, name: QualifiedName) -> Iterator[Relation]:
@@ -503,7 +507,9 @@ class World:
                 if constraint.type == "f" and constraint.referenced == name:
                     yield relation, constraint
 
-    def _note_partners(self, relation: Relation) -> None:
+    def _note(self, relation: Relation) -> None:
+        if relation.size == 0:
+            self._empty[relation.name] = None
         for constraint in relation.constraints.values():
             if constraint.referenced is not None:
                 self._partners.setdefault(constraint.referenced, {})[relation.name] = None
@@ -518,6 +524,7 @@ class World:
             mapping.clear()
         self.absent.clear()
         self._partners.clear()
+        self._empty.clear()
         self.journal.clear()
         if self.transaction is not None:
             self.transaction.mark = 0
