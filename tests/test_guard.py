@@ -20,6 +20,7 @@ from alembic_safe.errors import InvalidRule, UnsafeStatement
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.effects import Effects
 from alembic_safe.rules.finding import Finding, Severity, Surroundings
+from alembic_safe.rules.settings import LintSettings
 from alembic_safe.runtime.driver_text import LONG_TEXT
 
 INDEX = "CREATE INDEX ix_orders_note ON orders (note)"
@@ -149,6 +150,15 @@ def test_a_safe_statement_passes_without_a_word(
     with guarded(connection):
         run(connection, statement)
     assert caplog.messages == []
+
+
+def test_what_counts_less_is_looked_up_as_well(
+    connection: sa.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    less = LintSettings(severity={"index-not-concurrent": Severity.WARNING})
+    with guarded(connection, lint_settings=less):
+        run(connection, "CREATE INDEX ix_empty_note ON empty (note)")
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(
