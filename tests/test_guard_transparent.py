@@ -5,13 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from conftest import Database
-from guarded import DRIVERS, connected, guarded, on_connection
+from guarded import DRIVERS, connected, guard_on, guarded, on_connection, place_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import alembic_safe
@@ -228,15 +232,29 @@ def test_assured_reaches_into_run_async(users: Database) -> None:
         await connection.execute(sa.text("CREATE INDEX i ON users (name)"))
 
     def run(connection: sa.Connection) -> None:
-        from alembic.migration import MigrationContext
-        from alembic.operations import Operations
-
         op = Operations(MigrationContext.configure(connection))
         with guarded(connection):
             with pytest.raises(alembic_safe.SafetyError):
                 op.run_async(build)
             with alembic_safe.assured("3 rows"):
                 op.run_async(build)
+
+    on_connection(users, "asyncpg", run)
+
+
+def test_a_comment_is_found_in_run_async(users: Database) -> None:
+    async def build(connection: AsyncConnection) -> None:
+        await connection.execute(sa.text("CREATE INDEX i ON users (name)"))
+        # alembic-safe: allow index-not-concurrent -- 3 rows
+        await connection.execute(sa.text("CREATE INDEX j ON users (name)"))
+
+    def run(connection: sa.Connection) -> None:
+        op = Operations(MigrationContext.configure(connection))
+        # This file stands for the revision's.
+        place = replace(place_of(), path=Path(__file__), module=globals())
+        with guard_on(connection, guard="warn").watching(place) as watch:
+            op.run_async(build)
+        assert [each.reason for each in watch.assured] == ["3 rows"]
 
     on_connection(users, "asyncpg", run)
 

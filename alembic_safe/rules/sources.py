@@ -175,10 +175,23 @@ def frames_to(module: Mapping[str, Any] | None) -> Iterator[FrameType]:
     Args:
         module: its global names. Where it has no part in what runs, all frames are yielded.
     """
+    outer = _frames_of_outer_greenlets()
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         yield frame
-        frame = frame.f_back if frame.f_globals is not module else None
+        if frame.f_globals is module:
+            return
+        frame = frame.f_back or next(outer, None)
+
+
+def _frames_of_outer_greenlets() -> Iterator[FrameType]:
+    """Yield where the greenlets wait that have begun this one, as `op.run_async` does."""
+    greenlet = sys.modules.get("greenlet")
+    current = greenlet.getcurrent().parent if greenlet is not None else None
+    while current is not None:
+        if current.gr_frame is not None:
+            yield current.gr_frame
+        current = current.parent
 
 
 def running_line(module: Mapping[str, Any]) -> int:
