@@ -99,3 +99,21 @@ def test_plain_sql_that_was_not_run_is_judged(tmp_path: Path) -> None:
     assert (("r2.py", line + 4), "index-not-concurrent") in found
     assert {place[1] for place, _code in found} >= {line + 2, line + 5}
     assert "TRUNCATE" not in " ".join(located.sql for located in report.findings)
+
+
+def test_parameters_of_what_was_not_run_are_no_errors(tmp_path: Path) -> None:
+    project = LintedProject(tmp_path)
+    write_history(project, "r1", upgrade=TABLE)
+    write_history(
+        project,
+        "r2",
+        "r1",
+        upgrade="""
+        bind = op.get_bind()
+        for row in bind.execute(sa.text("SELECT id FROM t")):
+            bind.execute(sa.text("UPDATE t SET a = :a WHERE id = :id"), {"a": 1, "id": row.id})
+            bind.exec_driver_sql("UPDATE t SET a = a WHERE 1::bigint = id")
+        """,
+    )
+    report = project.lint(LintSettings(), ranges=["r2"])
+    assert codes(report.errors) == ["not-readable-offline"]

@@ -170,6 +170,20 @@ def test_what_is_new_in_the_revision_is_nobody_elses(sql: str) -> None:
     assert found <= {"table-without-primary-key"}
 
 
+def test_an_index_that_the_revision_made_and_drops_is_no_table() -> None:
+    said = messages(
+        """
+        BEGIN;
+        ALTER TABLE users ADD COLUMN seen timestamptz;
+        CREATE INDEX ix ON orders (note);
+        DROP INDEX ix;
+        COMMIT;
+        """
+    )
+    assert said["several-tables-locked"].startswith("while it waits for orders, ")
+    assert "ix" not in said["several-tables-locked"].split()
+
+
 def test_a_column_that_is_new_tightens_nothing() -> None:
     sql = """
     ALTER TABLE orders ADD COLUMN weight int;

@@ -6,6 +6,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql.base import PGDialect
+
 from alembic_safe.lint.own_operations import executed
 from alembic_safe.lint.recording import RecordedStep, Recording, Written
 from alembic_safe.lint.report import NOT_READABLE, Located
@@ -218,9 +221,10 @@ class _StepJudge:
             self._locate(finding, self.source.extent(unreadable.line), unreadable.line)
         written_lines = {written.line for written in self.step.written}
         other = self.source.function(_other(self.step))
-        for line, sql in sorted(self.source.literals(without=other)):
+        for line, function, text in sorted(self.source.literals(without=other)):
             extent = self.source.extent(line)
             if not any(written in extent for written in written_lines):
+                sql = text if function in _FOR_THE_DRIVER else _with_parameters(text)
                 self._text(sql, Written(sql, line))
 
     def _add(self, judgement: Judgement, written: Written) -> None:
@@ -251,6 +255,17 @@ class _StepJudge:
             assured or "",
         )
         self.judged.found.append(located)
+
+
+_FOR_THE_DRIVER = frozenset({"exec_driver_sql", "DDL"})
+"""What takes a text as it is; the others read `:name` in it as a parameter."""
+
+
+def _with_parameters(text: str) -> str:
+    return str(sa.text(text).compile(dialect=_NUMBERED))
+
+
+_NUMBERED = PGDialect(paramstyle="numeric_dollar")
 
 
 def judge_file(

@@ -220,6 +220,9 @@ def blocked_tables(effects: Effects, world: World) -> str:
 def locked_tables(effects: Effects, world: World) -> list[QualifiedName]:
     """Return the relations, no indexes, that a statement itself locks against reads or writes."""
     indexes = {change.relation for change in effects.changes if change.kind == "index"}
+    # What no release knows is no change.
+    dropped = effects.details.get("dropped_indexes", ())
+    indexes |= {table.sibling(index.name) for table, index in dropped}
     return [
         name
         for name, mode in effects.locks.items()

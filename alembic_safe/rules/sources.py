@@ -127,8 +127,9 @@ class RevisionSource(Source):
                 return Extent(node.lineno, node.end_lineno or node.lineno)
         return Extent(0, 0)
 
-    def literals(self, *, without: Extent) -> Iterator[tuple[int, str]]:
-        """Yield SQL that stands in the file as a plain text and is executed, with its line.
+    def literals(self, *, without: Extent) -> Iterator[tuple[int, str, str]]:
+        """Yield SQL that stands in the file as a plain text and is executed: the line, the name of
+        what it is given to, and the text.
 
         Args:
             without: lines that are left out.
@@ -137,12 +138,13 @@ class RevisionSource(Source):
         for node in ast.walk(self.tree):
             if not isinstance(node, ast.Call) or node.lineno in without or not node.args:
                 continue
-            if _name(node.func) in _EXECUTING:
+            name = _name(node.func)
+            if name in _EXECUTING:
                 given = node.args[0]
                 if isinstance(given, ast.Name):
                     given = constants.get(given.id, given)
                 if isinstance(given, ast.Constant) and isinstance(given.value, str):
-                    yield node.lineno, given.value
+                    yield node.lineno, name, given.value
 
     def _constants(self) -> Iterator[tuple[str, ast.expr]]:
         for node in ast.walk(self.tree):
