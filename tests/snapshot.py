@@ -44,6 +44,7 @@ def surroundings(
     dropped_tables: Iterable[QualifiedName] = (),
     new_columns: Iterable[tuple[QualifiedName, str]] = (),
     dropped_columns: Iterable[tuple[QualifiedName, str]] = (),
+    renamed_columns: Iterable[tuple[QualifiedName, str]] = (),
 ) -> Surroundings:
     """A snapshot of a database with `tables`, by default `users` and `orders`.
 
@@ -51,8 +52,8 @@ def surroundings(
         tables: what the database has.
         version: PostgreSQL's major version.
         models: what the models have, as far as a recipe asks for it.
-        new_tables, dropped_tables, new_columns, dropped_columns: what the same diff adds and
-            drops.
+        new_tables, dropped_tables, new_columns, dropped_columns, renamed_columns: what the same
+            diff adds, drops and renames.
     """
     tables = tables or (table(USERS), table(ORDERS))
     columns: Mapping[tuple[QualifiedName, str], sa.Column[Any]] = {
@@ -67,6 +68,7 @@ def surroundings(
         dropped_tables=frozenset(dropped_tables),
         new_columns=frozenset(new_columns),
         dropped_columns=tuple(dropped_columns),
+        renamed_columns=frozenset(renamed_columns),
         compile_sql=sql_compiler(make_url("postgresql://").get_dialect()()),
     )
 

@@ -1,0 +1,291 @@
+"""Recipes for constraints, without a server: foreign keys that go, unique constraints that come and
+go. That they do what they say is in `test_constraint_sequences`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.operations import ops
+from snapshot import ORDERS, USERS, plan_of, sources, surroundings, table, written
+
+from alembic_safe.errors import CannotRewrite
+from alembic_safe.phases import Phase
+from alembic_safe.postgres.catalog import ConstraintInfo, ForeignKeyInfo, IndexInfo, TableInfo
+from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.rewrite.plan import arrange
+from alembic_safe.rewrite.recipes import plans_for
+
+PUBLIC_USERS = QualifiedName("users", "public")
+
+
+def foreign_key(
+    definition: str = "FOREIGN KEY (user_id) REFERENCES users(id)", **facts: Any
+) -> Any:
+    """The foreign key `fk` of `orders`, as the database has it."""
+    return ConstraintInfo(
+        "fk",
+        "f",
+        definition,
+        key_columns=("user_id",),
+        referenced_table=PUBLIC_USERS,
+        referenced_columns=("id",),
+        **facts,
+    )
+
+
+def drop_of_key(**options: Any) -> ops.DropConstraintOp:
+    """What autogenerate finds for `fk`."""
+    reverse = ops.CreateForeignKeyOp("fk", "orders", "users", ["user_id"], ["id"], **options)
+    return ops.DropConstraintOp("fk", "orders", "foreignkey", _reverse=reverse)
+
+
+def orders(constraint: ConstraintInfo, **facts: Any) -> TableInfo:
+    return table(ORDERS, constraints=(constraint,), **facts)
+
+
+class TestDropForeignKey:
+    def test_goes_at_once_and_comes_back_without_blocking(self) -> None:
+        plan = plan_of(drop_of_key(), surroundings(orders(foreign_key())))
+        assert written(plan) == [
+            (
+                "expand",
+                ['op.drop_constraint_if_exists("fk", "orders")'],
+                [
+                    'op.create_foreign_key_not_valid("fk", "orders", "users", '
+                    'local_cols=["user_id"], remote_cols=["id"])',
+                    'op.validate_constraint("fk", "orders")',
+                ],
+            )
+        ]
+        assert plan[0].locks == {ORDERS, USERS}
+        assert set(plan[0].touches) == {"constraint fk", "column orders.user_id"}
+
+    def test_each_of_its_statements_commits_by_itself(self) -> None:
+        plans = plans_for(
+            [ops.AddColumnOp("orders", sa.Column("note", sa.Text)), drop_of_key()],
+            surroundings(orders(foreign_key())),
+        )
+        alone, together = arrange(plans).history
+        assert [step.says.split()[0] for step in alone.steps] == ["Drops"]
+        assert (alone.transactional, together.transactional) == (False, True)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            "MATCH FULL ON UPDATE CASCADE ON DELETE SET NULL DEFERRABLE INITIALLY DEFERRED",
+            "ON DELETE SET NULL (user_id)",
+            "NOT ENFORCED",
+        ],
+    )
+    def test_comes_back_with_all_that_it_says(self, options: str) -> None:
+        definition = f'FOREIGN KEY ("REFERENCES (a)") REFERENCES public."users)"(id) {options}'
+        (step,) = plan_of(drop_of_key(), surroundings(orders(foreign_key(definition))))
+        assert f'options="{options}"' in sources(step.downgrade)[0]
+
+    def test_that_is_not_valid_comes_back_so(self) -> None:
+        definition = "FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE NOT VALID"
+        key = foreign_key(definition, is_validated=False)
+        (step,) = plan_of(drop_of_key(), surroundings(orders(key)))
+        (back,) = sources(step.downgrade)
+        assert 'options="ON DELETE CASCADE"' in back
+
+    def test_names_the_schema_where_the_models_do(self) -> None:
+        (step,) = plan_of(
+            drop_of_key(referent_schema="public"), surroundings(orders(foreign_key()))
+        )
+        assert 'referent_schema="public"' in sources(step.downgrade)[0]
+        assert step.locks == {ORDERS, PUBLIC_USERS}
+
+    def test_of_a_partitioned_table_is_refused_below_18(self) -> None:
+        parts = orders(foreign_key(), kind="p")
+        with pytest.raises(CannotRewrite, match=r"fk on orders: .* brought back NOT VALID"):
+            plan_of(drop_of_key(), surroundings(parts, version=17))
+        assert plan_of(drop_of_key(), surroundings(parts, version=18))[0].phase is Phase.EXPAND
+
+    def test_that_comes_from_a_parent_table_is_refused(self) -> None:
+        with pytest.raises(CannotRewrite, match=r"fk of orders comes from .* Drop it there"):
+            plan_of(drop_of_key(), surroundings(orders(foreign_key(inherited=True))))
+
+    def test_with_a_period_is_refused(self) -> None:
+        definition = "FOREIGN KEY (user_id, PERIOD at) REFERENCES users(id, PERIOD at)"
+        with pytest.raises(CannotRewrite, match=r"PERIOD at.* revision written by hand"):
+            plan_of(drop_of_key(), surroundings(orders(foreign_key(definition))))
+
+
+def unique(**facts: Any) -> ConstraintInfo:
+    """The constraint `uq` of `users`, as the database has it."""
+    return ConstraintInfo("uq", "u", "UNIQUE (name)", key_columns=("name",), index="uq", **facts)
+
+
+def own_index(tail: str = "", **facts: Any) -> IndexInfo:
+    definition = f"CREATE UNIQUE INDEX uq ON public.users USING btree (name){tail}"
+    return IndexInfo("uq", definition, is_unique=True, constraint="uq", **facts)
+
+
+def users(
+    constraint: ConstraintInfo | None = None, index: IndexInfo | None = None, **facts: Any
+) -> TableInfo:
+    return table(
+        USERS, constraints=(constraint or unique(),), indexes=(index or own_index(),), **facts
+    )
+
+
+DROP_UNIQUE = ops.DropConstraintOp("uq", "users", "unique")
+
+
+class TestDropUniqueConstraint:
+    def test_goes_at_once_and_comes_back_by_an_index_built_beside_the_traffic(self) -> None:
+        plan = plan_of(DROP_UNIQUE, surroundings(users()))
+        assert written(plan) == [
+            (
+                "expand",
+                ['op.drop_constraint_if_exists("uq", "users")'],
+                [
+                    'op.create_index_concurrently("uq", "users", unique=True, '
+                    'definition="USING btree (name)")',
+                    'op.add_unique_constraint_using_index("uq", "users", index_name="uq")',
+                ],
+            )
+        ]
+        assert plan[0].commits_alone
+        assert plan[0].requires == "no release names uq or its columns in ON CONFLICT."
+
+    def test_comes_back_with_all_that_it_says(self) -> None:
+        index = own_index(
+            " INCLUDE (id) NULLS NOT DISTINCT WITH (fillfactor='70')",
+            tablespace="fast disk",
+            statistics_targets=((1, 7),),
+        )
+        constraint = unique(deferrable=True, initially_deferred=True, comment="one each")
+        (step,) = plan_of(DROP_UNIQUE, surroundings(users(constraint, index)))
+        build, make, *details = sources(step.downgrade)
+        assert (
+            "USING btree (name) INCLUDE (id) NULLS NOT DISTINCT WITH (fillfactor='70')"
+            ' TABLESPACE \\"fast disk\\"'
+        ) in build
+        assert 'options="DEFERRABLE INITIALLY DEFERRED"' in make
+        assert ["SET STATISTICS 7" in details[0], "one each" in details[1]] == [True, True]
+
+    REFERENCE = ForeignKeyInfo(
+        "fk", QualifiedName("orders", "public"), frozenset({"name"}), index="uq"
+    )
+
+    def test_that_a_foreign_key_relies_on_is_refused_by_its_name(self) -> None:
+        info = users(referenced_by=(self.REFERENCE,))
+        with pytest.raises(CannotRewrite, match=r"foreign key fk of public\.orders relies on it"):
+            plan_of(DROP_UNIQUE, surroundings(info))
+
+    def test_goes_after_the_foreign_key_that_goes_with_it(self) -> None:
+        snapshot = surroundings(users(referenced_by=(self.REFERENCE,)), orders(foreign_key()))
+        plans = plans_for([DROP_UNIQUE, drop_of_key()], snapshot)
+        (revision,) = arrange(plans).history
+        assert sources(revision.upgrade) == [
+            'op.drop_constraint_if_exists("fk", "orders")',
+            'op.drop_constraint_if_exists("uq", "users")',
+        ]
+        way_back = [source.partition("(")[0] for source in sources(revision.downgrade)]
+        assert way_back == [
+            "op.create_index_concurrently",
+            "op.add_unique_constraint_using_index",
+            "op.create_foreign_key_not_valid",
+            "op.validate_constraint",
+        ]
+
+    @pytest.mark.parametrize("gone", [ORDERS, QualifiedName("orders", "public")])
+    def test_goes_where_the_table_of_the_foreign_key_goes_too(self, gone: QualifiedName) -> None:
+        snapshot = surroundings(users(referenced_by=(self.REFERENCE,)), dropped_tables=[gone])
+        assert plan_of(DROP_UNIQUE, snapshot)[0].phase is Phase.EXPAND
+
+    def test_that_rows_are_replicated_by_is_refused(self) -> None:
+        info = users(index=own_index(is_replica_identity=True))
+        with pytest.raises(CannotRewrite, match="replica identity"):
+            plan_of(DROP_UNIQUE, surroundings(info))
+
+    def test_without_overlaps_is_refused(self) -> None:
+        info = users(index=own_index(is_exclusion=True))
+        with pytest.raises(CannotRewrite, match="no way back that does not block"):
+            plan_of(DROP_UNIQUE, surroundings(info))
+
+    def test_of_a_partitioned_table_is_refused(self) -> None:
+        with pytest.raises(CannotRewrite, match="Constraint uq on users: the table is partitioned"):
+            plan_of(DROP_UNIQUE, surroundings(users(kind="p")))
+
+
+def add_unique(
+    name: str | None = "uq", *columns: str, **options: Any
+) -> ops.CreateUniqueConstraintOp:
+    return ops.CreateUniqueConstraintOp(name, "users", list(columns or ("name",)), **options)
+
+
+class TestAddUniqueConstraint:
+    def test_waits_because_the_old_release_may_write_duplicates(self) -> None:
+        plan = plan_of(add_unique())
+        assert written(plan) == [
+            (
+                "contract",
+                [
+                    'op.create_index_concurrently("uq", "users", ["name"], unique=True)',
+                    'op.add_unique_constraint_using_index("uq", "users", index_name="uq")',
+                ],
+                ['op.drop_constraint_if_exists("uq", "users")'],
+            )
+        ]
+        assert plan[0].requires == "users has no duplicates in the columns of uq."
+        assert plan[0].touches == ("constraint uq", "index uq", "column users.name")
+
+    def test_of_columns_that_the_old_release_does_not_know_need_not_wait(self) -> None:
+        new = [(USERS, "name")]
+        assert plan_of(add_unique(), surroundings(new_columns=new))[0].phase is Phase.MIGRATE
+        both = plan_of(add_unique("uq", "name", "id"), surroundings(new_columns=new))
+        assert both[0].phase is Phase.CONTRACT
+
+    def test_of_a_renamed_column_waits_because_the_trigger_writes_it(self) -> None:
+        snapshot = surroundings(new_columns=[(USERS, "name")], renamed_columns=[(USERS, "name")])
+        assert plan_of(add_unique(), snapshot)[0].phase is Phase.CONTRACT
+        index = ops.CreateIndexOp("ux", "users", ["name"], unique=True)
+        assert plan_of(index, snapshot)[0].phase is Phase.CONTRACT
+
+    def test_keeps_what_the_models_say(self) -> None:
+        model = sa.Table(
+            "users",
+            sa.MetaData(),
+            sa.Column("id", sa.Integer),
+            sa.Column("name", sa.Text),
+            sa.UniqueConstraint(
+                "name",
+                name="uq",
+                deferrable=True,
+                initially="DEFERRED",
+                postgresql_nulls_not_distinct=True,
+            ),
+        )
+        (constraint,) = (c for c in model.constraints if isinstance(c, sa.UniqueConstraint))
+        operation = ops.AddConstraintOp.from_constraint(constraint)
+        (step,) = plan_of(operation)
+        build, make = sources(step.upgrade)
+        assert 'unique=True, definition="(name) NULLS NOT DISTINCT"' in build
+        assert 'options="DEFERRABLE INITIALLY DEFERRED"' in make
+
+    def test_without_a_name_gets_the_one_of_the_server(self) -> None:
+        plan = plan_of(add_unique(None, "name", "id"))
+        assert '"users_name_id_key"' in sources(plan[0].upgrade)[1]
+
+    def test_of_a_partitioned_table_is_refused(self) -> None:
+        with pytest.raises(CannotRewrite, match="Constraint uq on users: the table is partitioned"):
+            plan_of(add_unique(), surroundings(table(kind="p")))
+
+
+class TestForeignKeyToWhatBecomesUnique:
+    KEY = ops.CreateForeignKeyOp("fk", "orders", "users", ["user_name"], ["name"])
+
+    @pytest.mark.parametrize(
+        "unique_one", [add_unique(), ops.CreateIndexOp("ux", "users", ["name"], unique=True)]
+    )
+    def test_comes_after_it(self, unique_one: ops.MigrateOperation) -> None:
+        snapshot = surroundings(new_columns=[(ORDERS, "user_name")])
+        sequence = arrange(plans_for([self.KEY, unique_one], snapshot))
+        first, second = sequence.contracts
+        assert [step.table for step in (*first.steps, *second.steps)] == [USERS, ORDERS]
+        assert set(first.touches) & set(second.touches) == {"column users.name"}
