@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -265,7 +265,8 @@ def _with_parameters(text: str) -> str:
     return str(sa.text(text).compile(dialect=_NUMBERED))
 
 
-_NUMBERED = PGDialect(paramstyle="numeric_dollar")
+_DIALECT: Callable[..., sa.Dialect] = PGDialect
+_NUMBERED = _DIALECT(paramstyle="numeric_dollar")
 
 
 def judge_file(
