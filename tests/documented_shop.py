@@ -25,7 +25,8 @@ _DOCUMENTED_URL = re.compile(r"postgresql\+(\w+)://localhost/shop")
 """The database of the pages; a played page has its own in this place."""
 
 _IDENTIFIER = re.compile(r"(?<![0-9a-z])[0-9a-f]{12}(?![0-9a-z])")
-_MEASURED = re.compile(r"(?<=pid )\d+|\b\d+\.\d(?= s\b)")
+_MEASURED = re.compile(r"(?<=pid )\d+|\b\d+\.\d(?= s\b)|(?<=\()\d+ [kMG]B(?=\))")
+"""Process identifiers, seconds, and sizes of tables."""
 _TEMPLATE_LINES = ('    """Upgrade schema."""\n', '    """Downgrade schema."""\n')
 """Alembic's template has them since 1.14."""
 

@@ -52,8 +52,8 @@ LEFT_OUT = ("text", "yaml")
 ROWS = """
     INSERT INTO users (full_name) SELECT 'user ' || n FROM generate_series(1, 10000) AS n;
     INSERT INTO orders (user_id, note)
-        SELECT n % 10000 + 1, CASE WHEN n % 2 = 0 THEN 'by post' END
-          FROM generate_series(1, 20000) AS n;
+        SELECT n % 10000 + 1, CASE WHEN n % 4 > 0 THEN 'by post' END
+          FROM generate_series(1, 40000) AS n;
 """
 
 
