@@ -22,13 +22,18 @@ from alembic_safe.rehearsal.server import ScratchServer
 
 REASON = "the shop is closed"
 
-ORDERS = """
+BEFORE = """
 op.execute("CREATE TABLE users (id bigint PRIMARY KEY)")
-op.execute("CREATE TABLE orders (id int PRIMARY KEY, user_id bigint, note text, old int)")
 op.execute("INSERT INTO users SELECT n FROM generate_series(1, 100) AS n")
+op.execute("CREATE TABLE orders (id int PRIMARY KEY, user_id bigint, note text, old int)")
 op.execute("INSERT INTO orders SELECT n, 1, repeat('x', 1900) FROM generate_series(1, 800) AS n")
+op.execute("ALTER TABLE orders ADD CONSTRAINT positive CHECK (id > 0) NOT VALID")
+op.execute("CREATE TABLE events (id int, note text) PARTITION BY RANGE (id)")
+op.execute("CREATE TABLE may PARTITION OF events FOR VALUES FROM (0) TO (400)")
+op.execute("CREATE TABLE june PARTITION OF events FOR VALUES FROM (400) TO (800)")
+op.execute("INSERT INTO events SELECT n, repeat('x', 1900) FROM generate_series(0, 799) AS n")
 """
-"""More than a megabyte, so that the table is not small."""
+"""`orders` has more than a megabyte, and so have both partitions of `events` together."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +42,7 @@ def in_use(server: ScratchServer, tmp_path_factory: pytest.TempPathFactory) -> I
     database = Database(server, f"test_{uuid.uuid4().hex[:12]}")
     server.create_database(database.name)
     project = LintedProject(tmp_path_factory.mktemp("in_use"), database.url(), ONLINE_ENV)
-    write_history(project, "r1", upgrade=ORDERS)
+    write_history(project, "r1", upgrade=BEFORE)
     command.upgrade(project.config(), "head")
     yield database
     server.drop_database(database.name)
@@ -48,7 +53,7 @@ def shop(tmp_path: Path, in_use: Database) -> Iterator[LintedProject]:
     """A project whose revision r2 is not applied; if a test applies it, it is taken back."""
     in_use.execute("TRUNCATE alembic_safe_ledger")
     project = LintedProject(tmp_path, in_use.url(), ONLINE_ENV)
-    write_history(project, "r1", upgrade=ORDERS)
+    write_history(project, "r1", upgrade=BEFORE)
     yield project
     command.downgrade(project.config(), "r1")
 
@@ -275,6 +280,26 @@ def write_second_revision(project: LintedProject, unsafe: Unsafe, way: Way) -> N
         downgrade=unsafe.downgrade,
         marks=written(way.of_file),
     )
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "code"),
+    [
+        ('op.create_index("i", "events", ["id"])', "index-not-concurrent"),
+        (
+            'op.add_column("users", sa.Column("x", sa.Integer))\n'
+            'op.execute("ALTER TABLE orders VALIDATE CONSTRAINT positive")',
+            "work-while-locked",
+        ),
+        ('op.execute("ALTER TABLE events ADD CHECK (id >= 0)")', "add-constraint-validated"),
+    ],
+    ids=["partitions", "a small table waits for a large one", "both"],
+)
+def test_work_on_what_is_not_small_stops(shop: LintedProject, upgrade: str, code: str) -> None:
+    set_up(shop, "")
+    write_history(shop, "r2", "r1", upgrade=upgrade)
+    assert code in errors_of_lint(shop)
+    assert code in stopped_by_guard(shop)
 
 
 # What is told, and what the ledger keeps.

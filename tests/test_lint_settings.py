@@ -164,6 +164,49 @@ def test_a_database_tells_which_tables_are_small() -> None:
     assert weight(SCAN, ERROR, size=2 * 1024 * 1024, small_table_bytes=3 * 1024 * 1024) is WARNING
 
 
+USERS = QualifiedName("users", "public")
+EVENTS, MAY, JUNE, LOGS = (
+    QualifiedName(name, "public") for name in ("events", "may", "june", "logs")
+)
+
+
+def weight_of_work(*tables: QualifiedName, **settings: Any) -> Severity:
+    """The severity of work on tables of which `orders` and the partitions of `events` are small
+    enough, each by itself, and `users` is not."""
+    world = World()
+    world.put(Relation(ORDERS, size=600_000))
+    world.put(Relation(USERS, size=2_000_000))
+    # As the catalog has it: it holds no rows itself.
+    world.put(Relation(EVENTS, kind="p", complete=True, size=0, children=(MAY, JUNE)))
+    world.put(Relation(LOGS, kind="p", complete=False, size=0))
+    for partition in (MAY, JUNE):
+        world.put(Relation(partition, size=600_000, parents=(EVENTS,), is_partition=True))
+    weights = Weights(LintSettings(**settings), knows_sizes=True)
+    finding = Finding(SCAN, ERROR, "", ORDERS)
+    found = weights.weigh(finding, Effects("", 0, "", scans=tables), world)
+    return found.severity if found is not None else OFF
+
+
+def test_what_is_worked_through_has_to_be_small_and_not_what_is_blocked() -> None:
+    assert weight_of_work(ORDERS) is WARNING
+    assert weight_of_work(USERS) is ERROR
+    assert weight_of_work(USERS, small_tables=("orders",)) is ERROR
+    assert weight_of_work(USERS, small_tables=("users",)) is WARNING
+
+
+def test_what_is_worked_through_is_small_together() -> None:
+    assert weight_of_work(ORDERS, MAY) is ERROR
+    assert weight_of_work(ORDERS, MAY, small_tables=("may",)) is WARNING
+    assert weight_of_work(QualifiedName("not_known", "public")) is ERROR
+
+
+def test_a_partitioned_table_is_as_large_as_its_partitions() -> None:
+    assert weight_of_work(EVENTS) is ERROR
+    assert weight_of_work(EVENTS, small_table_bytes=1_200_000) is WARNING
+    assert weight_of_work(MAY, JUNE, small_tables=("events",)) is WARNING
+    assert weight_of_work(LOGS) is ERROR
+
+
 def test_the_version_of_the_settings_counts(tmp_path: Path) -> None:
     project = LintedProject(tmp_path)
     write_history(project, "r1")

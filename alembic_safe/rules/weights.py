@@ -35,14 +35,45 @@ class Weights:
             if is_hot and severity is Severity.WARNING:
                 severity = Severity.ERROR
             is_work = finding.code in _ABOUT_LOCKS and effects.works
-            if is_work and not is_hot and self._is_small(relation, world):
+            if is_work and not is_hot and self._is_over_in_an_instant(effects, world):
                 severity = _LOWER.get(severity, severity)
         return None if severity is Severity.OFF else replace(finding, severity=severity)
 
-    def _is_small(self, name: QualifiedName, world: World) -> bool:
-        if is_among(name, self.settings.small_tables):
+    def _is_over_in_an_instant(self, effects: Effects, world: World) -> bool:
+        """Return whether all tables that a statement works through are small together. It may
+        block others than these."""
+        tables = _worked_through(effects, world)
+        rest = [table for table in tables if not self._is_named(table, world)]
+        if not rest or not self.knows_sizes:
+            return not rest
+        sizes = [size for table in rest if (size := _size(table, world)) is not None]
+        return len(sizes) == len(rest) and sum(sizes) <= self.settings.small_table_bytes
+
+    def _is_named(self, table: QualifiedName, world: World) -> bool:
+        """Return whether the settings name a table, or one of which it is a partition."""
+        if is_among(table, self.settings.small_tables):
             return True
-        found = world.find(name)
-        if not self.knows_sizes or found is None or found.size is None:
-            return False
-        return found.size <= self.settings.small_table_bytes
+        found = world.find(table)
+        return found is not None and any(self._is_named(parent, world) for parent in found.parents)
+
+
+def _size(table: QualifiedName, world: World) -> int | None:
+    found = world.find(table)
+    # That of a partitioned table is the size of its partitions, which are not all known here.
+    return None if found is None or found.is_partitioned else found.size
+
+
+def _worked_through(effects: Effects, world: World) -> set[QualifiedName]:
+    """Return the tables that a statement works through, with partitions for what has them."""
+    indexes = (*effects.index_builds, *effects.index_rebuilds)
+    built = [index.table for index in indexes if not index.concurrently]
+    tables: set[QualifiedName] = set()
+    pending = [*effects.rewrites, *effects.scans, *built]
+    while pending:
+        name = pending.pop()
+        table = world.find(name)
+        if table is not None and table.is_partitioned and table.complete:
+            pending += table.children
+        else:
+            tables.add(name)
+    return tables
