@@ -32,8 +32,12 @@ op.execute("CREATE TABLE events (id int, note text) PARTITION BY RANGE (id)")
 op.execute("CREATE TABLE may PARTITION OF events FOR VALUES FROM (0) TO (400)")
 op.execute("CREATE TABLE june PARTITION OF events FOR VALUES FROM (400) TO (800)")
 op.execute("INSERT INTO events SELECT n, repeat('x', 1900) FROM generate_series(0, 799) AS n")
+op.execute("CREATE TABLE pages (id int, text text)")
+op.execute("ALTER TABLE pages ALTER text SET STORAGE EXTERNAL")
+op.execute("INSERT INTO pages SELECT n, repeat('x', 100000) FROM generate_series(1, 20) AS n")
 """
-"""`orders` has more than a megabyte, and so have both partitions of `events` together."""
+"""`orders` has more than a megabyte, and so have both partitions of `events` together, and `pages`,
+whose long texts are stored aside."""
 
 
 @pytest.fixture(scope="module")
@@ -292,8 +296,9 @@ def write_second_revision(project: LintedProject, unsafe: Unsafe, way: Way) -> N
             "work-while-locked",
         ),
         ('op.execute("ALTER TABLE events ADD CHECK (id >= 0)")', "add-constraint-validated"),
+        ('op.alter_column("pages", "id", type_=sa.BigInteger)', "column-type-change"),
     ],
-    ids=["partitions", "a small table waits for a large one", "both"],
+    ids=["partitions", "a small table waits for a large one", "checked partitions", "TOAST"],
 )
 def test_work_on_what_is_not_small_stops(shop: LintedProject, upgrade: str, code: str) -> None:
     set_up(shop, "")

@@ -148,7 +148,8 @@ class Relation:
         extended_statistics: names of CREATE STATISTICS with their columns.
         other_dependents: what else uses columns and stands in the way of a new type for them:
             `policy p`, `trigger t`, `publication p`, `function f`, with the columns of each.
-        size: bytes of the heap; None where it is not known. 0 is an empty table.
+        size: bytes of its rows, those that are stored aside (TOAST) included; None where it is not
+            known. 0 is an empty table.
         persistence: `p`, `u` unlogged, `t` temporary.
         born: the batch that created it; 0 is before all.
     """

@@ -520,7 +520,10 @@ SHORT_WAIT = "SELECT set_config('lock_timeout', '100ms', true)"
 
 EXPRESSIONS = """
 SELECT 'size' AS what, CAST(c.oid AS bigint) AS oid, 0 AS number,
-       CAST(pg_relation_size(c.oid) AS text) AS definition
+       CAST(
+           pg_relation_size(c.oid)
+           + COALESCE(pg_relation_size(NULLIF(c.reltoastrelid, CAST(0 AS oid))), 0) AS text
+       ) AS definition
 FROM pg_class AS c
 WHERE c.oid = ANY (CAST(:oids AS oid[])) AND c.relkind IN ('r', 'm')
 UNION ALL
