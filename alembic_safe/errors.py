@@ -160,7 +160,8 @@ class UnsafeStatement(SafetyError):
         super().__init__(
             f"Revision {revision} was stopped at this statement: {statement}. It is not safe: "
             f"{found}.{safe}Write the safe sequence, or, if you know that it is safe here, put the "
-            'statement into `with alembic_safe.assured("why"):`, or let everything through with '
+            'statement into `with alembic_safe.assured("why"):`, or write above it '
+            f"`# alembic-safe: allow {', '.join(codes)} -- why`, or let everything through with "
             f"the setting guard (-x guard=warn). {state}"
         )
         self.revision = revision

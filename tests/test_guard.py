@@ -110,6 +110,7 @@ def test_the_message_has_what_one_needs(connection: sa.Connection) -> None:
         "Safe instead:\n",
         "create_index_concurrently(",
         "alembic_safe.assured(",
+        "# alembic-safe: allow index-not-concurrent -- why",
         "-x guard=warn",
         "Nothing was changed.",
     ):

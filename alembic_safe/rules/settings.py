@@ -57,7 +57,8 @@ class LintSettings:
             database.
         hot_tables: tables whose warnings are errors; `name` or `schema.name`.
         small_tables: tables on which work under a lock is over in an instant.
-        small_table_bytes: where a database tells sizes, tables of at most this one are small.
+        small_table_bytes: where a database tells sizes, tables are small that have at most this one
+            together, when one statement works through them.
         severity: for the code of a rule another severity: `error`, `warning` or `off`.
         ignore: findings that are let through, each with a reason.
     """
