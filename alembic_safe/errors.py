@@ -161,7 +161,7 @@ class UnsafeStatement(SafetyError):
             f"Revision {revision} was stopped at this statement: {statement}. It is not safe: "
             f"{found}.{safe}Write the safe sequence, or, if you know that it is safe here, put the "
             'statement into `with alembic_safe.assured("why"):`, or write above it '
-            f"`# alembic-safe: allow {', '.join(codes)} -- why`, or let everything through with "
+            f"`# alembic-safe: allow {', '.join(dict.fromkeys(codes))} -- why`, or let everything through with "
             f"the setting guard (-x guard=warn). {state}"
         )
         self.revision = revision
