@@ -4,6 +4,8 @@ there, does nothing by halves, and blocks nobody."""
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +273,44 @@ def test_the_tables_of_a_foreign_key_are_locked_in_the_order_of_an_insert(
         wait_until(database, f"SELECT ({locks}) = ARRAY['orders', 'users awaited']")
     upgrade.join()
     assert [each for each in schema(database)["constraints"] if each[1] == "fk"] == []
+
+
+# A foreign key with other options.
+
+
+CHANGED: dict[str, dict[str, Any]] = {
+    "ON DELETE CASCADE": {},
+    "": {"ondelete": "CASCADE"},
+    "DEFERRABLE": {"deferrable": True, "initially": "DEFERRED", "onupdate": "SET NULL"},
+}
+
+
+@pytest.mark.parametrize("old", CHANGED)
+def test_a_foreign_key_that_changes_is_never_missing(
+    old: str, database: Database, tmp_path: Path
+) -> None:
+    key = sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk", **CHANGED[old])
+    made = environment(tmp_path, database, f"{ORDERS} fk {TO_USERS} {old}", models(key))
+    before = schema(database)
+    with a_key_is_there(database):
+        made.upgrade("head", "contract=now")
+        made.check()
+        assert schema(database)["constraints"] != before["constraints"]
+        made.downgrade("base")
+    assert schema(database) == before
+
+
+@contextmanager
+def a_key_is_there(database: Database) -> Iterator[None]:
+    """Have the server refuse every state in which `orders` has no foreign key."""
+    database.execute(
+        "CREATE FUNCTION has_key() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'orders'::regclass"
+        " AND contype = 'f' AND convalidated) THEN RAISE 'orders has no foreign key'; END IF;"
+        " END $$; CREATE EVENT TRIGGER has_key ON ddl_command_end EXECUTE FUNCTION has_key()"
+    )
+    yield
+    database.execute("DROP EVENT TRIGGER has_key; DROP FUNCTION has_key()")
 
 
 # Adding a unique constraint.

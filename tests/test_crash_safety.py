@@ -35,6 +35,7 @@ sa.Table(
     sa.Column("note", sa.Text),
     sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.func.now(), index=True),
     sa.Column("parent_id", sa.ForeignKey("orders.id", name="fk_parent", ondelete="CASCADE")),
+    sa.Column("owner_id", sa.ForeignKey("users.id", name="fk_owner")),
     sa.UniqueConstraint("note", "id", name="uq_gone", deferrable=True),
 )
 """
@@ -61,6 +62,7 @@ sa.Table(
     sa.Column("note", sa.Text, nullable=False, info=alembic_safe.filled_with("'none'")),
     sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.func.now()),
     sa.Column("parent_id", sa.Integer),
+    sa.Column("owner_id", sa.ForeignKey("users.id", name="fk_owner", ondelete="CASCADE")),
     sa.Column("total", sa.Integer, nullable=False, info=alembic_safe.filled_with("id * 2")),
     sa.UniqueConstraint("user_id", "id", name="uq_new"),
     sa.Index("ix_orders_note", "note", sa.text("lower(note)")),

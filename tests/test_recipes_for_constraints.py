@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from alembic.operations import ops
-from snapshot import ORDERS, USERS, plan_of, sources, surroundings, table, written
+from snapshot import ORDERS, USERS, Written, plan_of, sources, surroundings, table, written
 
 from alembic_safe.errors import CannotRewrite
 from alembic_safe.phases import Phase
@@ -112,6 +112,79 @@ class TestDropForeignKey:
         definition = "FOREIGN KEY (user_id, PERIOD at) REFERENCES users(id, PERIOD at)"
         with pytest.raises(CannotRewrite, match=r"PERIOD at.* revision written by hand"):
             plan_of(drop_of_key(), surroundings(orders(foreign_key(definition))))
+
+
+class TestChangeForeignKey:
+    """Autogenerate shows a key with other options as one that is dropped and one that is added."""
+
+    def plans(self, old: str = "", name: str = "fk", **options: Any) -> list[Written]:
+        create = ops.CreateForeignKeyOp(name, "orders", "users", ["user_id"], ["id"], **options)
+        definition = f"FOREIGN KEY (user_id) REFERENCES users(id) {old}".strip()
+        snapshot = surroundings(orders(foreign_key(definition)))
+        (plan,) = plans_for([drop_of_key(), create], snapshot)
+        return written(plan)
+
+    def test_the_new_one_stands_before_the_old_one_goes(self) -> None:
+        assert self.plans(ondelete="CASCADE") == [
+            (
+                "migrate",
+                [
+                    'op.create_foreign_key_not_valid("alembic_safe_new_fk", "orders", "users", '
+                    'local_cols=["user_id"], remote_cols=["id"], options="ON DELETE CASCADE")',
+                    'op.validate_constraint("alembic_safe_new_fk", "orders")',
+                    'op.drop_constraint_if_exists("fk", "orders")',
+                    'op.rename_constraint("alembic_safe_new_fk", "fk", table_name="orders")',
+                ],
+                [
+                    'op.rename_constraint("fk", "alembic_safe_new_fk", table_name="orders")',
+                    'op.create_foreign_key_not_valid("fk", "orders", "users", '
+                    'local_cols=["user_id"], remote_cols=["id"])',
+                    'op.validate_constraint("fk", "orders")',
+                    'op.drop_constraint_if_exists("alembic_safe_new_fk", "orders")',
+                ],
+            )
+        ]
+
+    def test_with_another_name_needs_no_passing_one(self) -> None:
+        ((_, up, down),) = self.plans(name="fk2", ondelete="CASCADE")
+        assert [call.partition(",")[0] for call in (*up, *down)] == [
+            'op.create_foreign_key_not_valid("fk2"',
+            'op.validate_constraint("fk2"',
+            'op.drop_constraint_if_exists("fk"',
+            'op.create_foreign_key_not_valid("fk"',
+            'op.validate_constraint("fk"',
+            'op.drop_constraint_if_exists("fk2"',
+        ]
+
+    @pytest.mark.parametrize(
+        ("old", "phase"),
+        [
+            ("ON DELETE CASCADE", "contract"),
+            ("ON UPDATE SET NULL", "contract"),
+            ("DEFERRABLE INITIALLY DEFERRED", "contract"),
+            ("ON DELETE RESTRICT", "migrate"),
+            ("MATCH FULL", "migrate"),
+        ],
+    )
+    def test_waits_where_the_old_release_may_rely_on_the_old_one(
+        self, old: str, phase: str
+    ) -> None:
+        assert [step[0] for step in self.plans(old)] == [phase]
+
+    def test_to_another_table_is_another_key(self) -> None:
+        create = ops.CreateForeignKeyOp("fk", "orders", "people", ["user_id"], ["id"])
+        plans = plans_for([drop_of_key(), create], surroundings(orders(foreign_key())))
+        phases = [step.phase for plan in plans for step in plan]
+        assert phases == [Phase.EXPAND, Phase.CONTRACT]
+
+    def test_keeps_the_unique_constraint_that_it_relies_on(self) -> None:
+        create = ops.CreateForeignKeyOp("fk", "orders", "users", ["user_id"], ["id"], ondelete="X")
+        reference = ForeignKeyInfo(
+            "fk", QualifiedName("orders", "public"), frozenset({"id"}), index="uq"
+        )
+        snapshot = surroundings(users(referenced_by=(reference,)), orders(foreign_key()))
+        with pytest.raises(CannotRewrite, match="foreign key fk of"):
+            plans_for([DROP_UNIQUE, drop_of_key(), create], snapshot)
 
 
 def unique(**facts: Any) -> ConstraintInfo:
@@ -275,6 +348,15 @@ class TestAddUniqueConstraint:
     def test_of_a_partitioned_table_is_refused(self) -> None:
         with pytest.raises(CannotRewrite, match="Constraint uq on users: the table is partitioned"):
             plan_of(add_unique(), surroundings(table(kind="p")))
+
+
+def test_a_foreign_key_of_a_renamed_column_waits_because_the_trigger_writes_it() -> None:
+    new = [(ORDERS, "user_id")]
+    key = ops.CreateForeignKeyOp("fk", "orders", "users", ["user_id"], ["id"])
+    phases = [step.phase for step in plan_of(key, surroundings(new_columns=new))]
+    assert phases == [Phase.EXPAND, Phase.MIGRATE]
+    (step,) = plan_of(key, surroundings(new_columns=new, renamed_columns=new))
+    assert step.phase is Phase.CONTRACT
 
 
 class TestForeignKeyToWhatBecomesUnique:

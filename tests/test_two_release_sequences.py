@@ -113,6 +113,11 @@ CHANGES = {
         before_the_way_back="UPDATE orders SET user_id = 1 WHERE user_id NOT IN (SELECT id FROM"
         " users)",
     ),
+    "change foreign key": Change(
+        (lambda: sa.ForeignKeyConstraint(["user_id"], ["users.id"], "fk"),),
+        (lambda: sa.ForeignKeyConstraint(["user_id"], ["users.id"], "fk", ondelete="CASCADE"),),
+        (0, 1, 0),
+    ),
     "add unique constraint": Change(
         (text("note"),),
         (text("note"), lambda: sa.UniqueConstraint("note", "id")),

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from alembic.operations import MigrateOperation, ops
 
-from alembic_safe.errors import CannotRewrite
 from alembic_safe.phases import Phase
+from alembic_safe.postgres.catalog import ConstraintInfo
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.rewrite.comments import CommentOp
 from alembic_safe.rewrite.plan import Plan, Step
 from alembic_safe.rewrite.recipes.columns import add_column, drop_column
-from alembic_safe.rewrite.recipes.foreign_keys import add_foreign_key, drop_foreign_key
+from alembic_safe.rewrite.recipes.foreign_keys import (
+    add_foreign_key,
+    change_foreign_key,
+    drop_foreign_key,
+    is_same_key,
+)
 from alembic_safe.rewrite.recipes.indexes import (
     change_index,
     create_index,
@@ -51,10 +56,12 @@ def plans_for(operations: Sequence[MigrateOperation], surroundings: Surroundings
     }
     rest.sort(key=_rank)
     changed = _changed_indexes(rest)
+    changed_keys = _changed_foreign_keys(rest, surroundings)
+    replaced = {*changed.values(), *(drop for drop, _ in changed_keys.values())}
     surroundings = replace(
         surroundings,
         made_unique=frozenset(_made_unique(rest, surroundings)),
-        dropped_foreign_keys=frozenset(_dropped_foreign_keys(rest)),
+        dropped_foreign_keys=frozenset(_dropped_foreign_keys(rest, replaced)),
         changed_indexes=frozenset(
             (QualifiedName(create.table_name, create.schema), str(create.index_name))
             for create in changed
@@ -64,9 +71,12 @@ def plans_for(operations: Sequence[MigrateOperation], surroundings: Surroundings
     def plan(operation: MigrateOperation) -> Plan:
         if isinstance(operation, ops.CreateIndexOp) and operation in changed:
             return change_index(changed[operation], operation, surroundings)
+        if isinstance(operation, ops.CreateForeignKeyOp) and operation in changed_keys:
+            drop, constraint = changed_keys[operation]
+            return change_foreign_key(drop, operation, constraint, surroundings)
         return renames.get(operation) or plan_for(operation, surroundings)
 
-    return [plan(operation) for operation in rest if operation not in changed.values()]
+    return [plan(operation) for operation in rest if operation not in replaced]
 
 
 def _rank(operation: MigrateOperation) -> int:
@@ -99,10 +109,10 @@ def _made_unique(
 
 
 def _dropped_foreign_keys(
-    operations: Sequence[MigrateOperation],
+    operations: Sequence[MigrateOperation], replaced: Collection[MigrateOperation]
 ) -> Iterator[tuple[QualifiedName, str]]:
     for operation in operations:
-        if isinstance(operation, ops.DropConstraintOp):
+        if isinstance(operation, ops.DropConstraintOp) and operation not in replaced:
             table = QualifiedName(operation.table_name, operation.schema)
             yield table, str(operation.constraint_name)
 
@@ -121,6 +131,38 @@ def _changed_indexes(
     return {
         create: drops[name] for create, name in zip(creates, names, strict=True) if name in drops
     }
+
+
+def _changed_foreign_keys(
+    operations: Sequence[MigrateOperation], surroundings: Surroundings
+) -> dict[ops.CreateForeignKeyOp, tuple[ops.DropConstraintOp, ConstraintInfo]]:
+    """Return the foreign keys that take the place of one of the same columns, each with the drop
+    of that, and what it is."""
+    found = {}
+    for drop in operations:
+        constraint = _constraint_of(drop, surroundings)
+        if not isinstance(drop, ops.DropConstraintOp) or constraint is None:
+            continue
+        for create in operations:
+            if (
+                isinstance(create, ops.CreateForeignKeyOp)
+                and (create.source_table, create.kw.get("source_schema"))
+                == (drop.table_name, drop.schema)
+                and is_same_key(create, constraint)
+            ):
+                found[create] = (drop, constraint)
+    return found
+
+
+def _constraint_of(
+    operation: MigrateOperation, surroundings: Surroundings
+) -> ConstraintInfo | None:
+    """Return what an operation drops; None where it drops no constraint of the database."""
+    if not isinstance(operation, ops.DropConstraintOp):
+        return None
+    info = surroundings.catalog.table(operation.table_name, operation.schema)
+    constraints = info.constraints if info is not None else ()
+    return next((c for c in constraints if c.name == operation.constraint_name), None)
 
 
 def plan_for(operation: MigrateOperation, surroundings: Surroundings) -> Plan:
@@ -158,20 +200,13 @@ def plan_for(operation: MigrateOperation, surroundings: Surroundings) -> Plan:
 def _drop_constraint(operation: ops.DropConstraintOp, surroundings: Surroundings) -> Plan | None:
     """Return the plan for a foreign key or a unique constraint; None for another one, and for one
     that the database does not have."""
-    table = QualifiedName(operation.table_name, operation.schema)
-    info = surroundings.catalog.table(table.name, table.schema)
-    constraints = info.constraints if info is not None else ()
-    found = next((c for c in constraints if c.name == operation.constraint_name), None)
-    if info is None or found is None or found.type not in "fu":
+    constraint = _constraint_of(operation, surroundings)
+    if constraint is None or constraint.type not in "fu":
         return None
-    if found.inherited:
-        raise CannotRewrite(
-            f"Constraint {found.name} of {table} comes from the table that this one is a partition "
-            "or a child of. Drop it there. No file was written."
-        )
-    if found.type == "f":
-        return drop_foreign_key(operation, found, surroundings)
-    return drop_unique_constraint(table, info, found, surroundings)
+    table = QualifiedName(operation.table_name, operation.schema)
+    if constraint.type == "f":
+        return drop_foreign_key(operation, constraint, surroundings)
+    return drop_unique_constraint(table, constraint, surroundings)
 
 
 def unexamined(operation: MigrateOperation, surroundings: Surroundings) -> Plan:

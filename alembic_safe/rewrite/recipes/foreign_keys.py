@@ -1,7 +1,8 @@
-"""Add and drop a foreign key."""
+"""Add, drop and change a foreign key."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from alembic_safe.errors import CannotRewrite
 from alembic_safe.operations import (
     CreateForeignKeyNotValidOp,
     DropConstraintIfExistsOp,
+    RenameConstraintOp,
     ValidateConstraintOp,
 )
 from alembic_safe.phases import Phase
@@ -96,6 +98,7 @@ def drop_foreign_key(
     """
     table = QualifiedName(operation.table_name, operation.schema)
     name = constraint.name
+    refuse_inherited(table, constraint)
     _refuse_partitioned(table, surroundings, name, "brought back")
     referenced = _referenced(operation, constraint)
     key = key_by_definition(
@@ -118,6 +121,64 @@ def drop_foreign_key(
             locks=frozenset({table, referenced}),
             touches=(f"constraint {name}", *_columns(table, constraint.key_columns)),
         ),
+    )
+
+
+def change_foreign_key(
+    drop: ops.DropConstraintOp,
+    create: ops.CreateForeignKeyOp,
+    constraint: ConstraintInfo,
+    surroundings: Surroundings,
+) -> Plan:
+    """For a key of the same columns with other options: add the new one beside the old one, under
+    a passing name if it keeps its name, and drop the old one when the new one is validated, so that
+    the rows are never without a key. C if the old release may rely on what the old one does when a
+    row goes or changes, or on when it is checked; else M, for the new release may rely on the new
+    one."""
+    (going,) = drop_foreign_key(drop, constraint, surroundings)
+    table, old_name = going.table, constraint.name
+    new = not_valid_key(create, table)
+    name = new.constraint_name
+    drop_new = DropConstraintIfExistsOp(name, table.name, table.schema)
+    rename: tuple[RenameConstraintOp, ...] = ()
+    if name == old_name:
+        new.constraint_name = drop_new.constraint_name = derived_name("alembic_safe_new", name)
+        rename = (RenameConstraintOp(new.constraint_name, name, table.name, table.schema),)
+    validate = (ValidateConstraintOp(new.constraint_name, table.name, table.schema),)
+    is_relied_on = re.search("CASCADE|SET|DEFERRABLE", foreign_key_options(constraint.definition))
+    return (
+        replace(
+            going,
+            phase=Phase.CONTRACT if is_relied_on else Phase.MIGRATE,
+            upgrade=(
+                new,
+                *(validate if constraint.is_validated else ()),
+                *going.upgrade,
+                *rename,
+            ),
+            downgrade=(*(each.reverse() for each in rename), *going.downgrade, drop_new),
+            commits_alone=False,
+            says=f"Puts foreign key {name} from {table} to {new.referent_table} in the place of "
+            f"{'the old one' if rename else old_name}.",
+            requires=(
+                f"no release relies on what {old_name} did: {constraint.definition}."
+                if is_relied_on
+                else ""
+            ),
+            touches=(*going.touches, f"constraint {name}"),
+        ),
+    )
+
+
+def is_same_key(create: ops.CreateForeignKeyOp, constraint: ConstraintInfo) -> bool:
+    """Return whether a foreign key of the models has the columns of one of the database."""
+    referenced = constraint.referenced_table
+    return (
+        referenced is not None
+        and create.referent_table == referenced.name
+        and create.kw.get("referent_schema") in (None, referenced.schema)
+        and tuple(create.local_cols) == constraint.key_columns
+        and tuple(create.remote_cols) == constraint.referenced_columns
     )
 
 
@@ -230,6 +291,15 @@ def default_name(table: QualifiedName, columns: list[str], kind: str) -> str:
 
 def _columns(table: QualifiedName, columns: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"column {table}.{column}" for column in columns)
+
+
+def refuse_inherited(table: QualifiedName, constraint: ConstraintInfo) -> None:
+    """Raise for a constraint that cannot be dropped here."""
+    if constraint.inherited:
+        raise CannotRewrite(
+            f"Constraint {constraint.name} of {table} comes from the table that this one is a "
+            "partition or a child of. Drop it there. No file was written."
+        )
 
 
 def _refuse_partitioned(

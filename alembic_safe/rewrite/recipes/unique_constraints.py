@@ -18,7 +18,11 @@ from alembic_safe.postgres.expressions import index_body
 from alembic_safe.postgres.identifiers import QualifiedName, quote
 from alembic_safe.rewrite.plan import Plan, Step
 from alembic_safe.rewrite.recipes.details import constraint_details, index_details
-from alembic_safe.rewrite.recipes.foreign_keys import default_name, deferrable_option
+from alembic_safe.rewrite.recipes.foreign_keys import (
+    default_name,
+    deferrable_option,
+    refuse_inherited,
+)
 from alembic_safe.rewrite.recipes.indexes import (
     concurrently,
     plain_on_new_table,
@@ -64,11 +68,13 @@ def add_unique_constraint(
 
 
 def drop_unique_constraint(
-    table: QualifiedName, info: TableInfo, constraint: ConstraintInfo, surroundings: Surroundings
+    table: QualifiedName, constraint: ConstraintInfo, surroundings: Surroundings
 ) -> Plan:
     """E: it loosens. The way back builds the index beside the traffic, and makes the constraint of
     it: the revision is no transaction, so that each commits by itself."""
     name = constraint.name
+    info = surroundings.table(table)
+    refuse_inherited(table, constraint)
     index = next((index for index in info.indexes if index.constraint == name), None)
     if index is None or index.is_exclusion:
         raise CannotRewrite(
