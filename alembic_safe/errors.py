@@ -157,12 +157,12 @@ class UnsafeStatement(SafetyError):
             f"{problem} [{code}]" for code, problem in zip(codes, problems, strict=True)
         )
         safe = f"\nSafe instead:\n{fix}\n" if fix else " "
+        comment = f"# alembic-safe: allow {', '.join(dict.fromkeys(codes))} -- why"
         super().__init__(
             f"Revision {revision} was stopped at this statement: {statement}. It is not safe: "
             f"{found}.{safe}Write the safe sequence, or, if you know that it is safe here, put the "
-            'statement into `with alembic_safe.assured("why"):`, or write above it '
-            f"`# alembic-safe: allow {', '.join(dict.fromkeys(codes))} -- why`, or let everything through with "
-            f"the setting guard (-x guard=warn). {state}"
+            f'statement into `with alembic_safe.assured("why"):`, or write `{comment}` above it, or let '
+            f"everything through with the setting guard (-x guard=warn). {state}"
         )
         self.revision = revision
         self.statement = statement
