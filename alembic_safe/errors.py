@@ -161,8 +161,8 @@ class UnsafeStatement(SafetyError):
         super().__init__(
             f"Revision {revision} was stopped at this statement: {statement}. It is not safe: "
             f"{found}.{safe}Write the safe sequence, or, if you know that it is safe here, put the "
-            f'statement into `with alembic_safe.assured("why"):`, or write `{comment}` above it, or let '
-            f"everything through with the setting guard (-x guard=warn). {state}"
+            f'statement into `with alembic_safe.assured("why"):`, or write `{comment}` above it, '
+            f"or let everything through with the setting guard (-x guard=warn). {state}"
         )
         self.revision = revision
         self.statement = statement
