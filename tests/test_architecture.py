@@ -30,7 +30,7 @@ ALLOWED = {
     "operations": FOUNDATION | {"postgres"},
     "runtime": FOUNDATION
     | {"assurance", "postgres", "operations", "rules", "lines", "alembic_private"},
-    "backfill": FOUNDATION | {"postgres", "operations", "runtime"},
+    "backfill": FOUNDATION | {"assurance", "postgres", "operations", "runtime"},
     "rules": FOUNDATION | {"postgres"},
     "lint": FOUNDATION
     | {

@@ -248,3 +248,10 @@ def test_rules_of_the_environment(shop: Project) -> None:
     )
     write_history(shop, "r2", "r1", upgrade="op.execute(\"COMMENT ON TABLE orders IS 'x'\")")
     assert "nobody reads them [no-comments]" in shop.run(*UP, check=False).stdout
+
+
+def test_batches_of_a_backfill_are_not_told(shop: Project, database: Database) -> None:
+    fill = 'op.backfill("orders", {"note": "note || id"}, where="note = \'note\'")'
+    write_history(shop, "r2", "r1", upgrade=fill, marks="transactional = False")
+    assert "WARN" not in shop.run("-x", "batch_size=30", *UP).stderr
+    assert database.execute("SELECT count(*) FROM orders WHERE note = 'note'") == [(0,)]
