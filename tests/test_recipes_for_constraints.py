@@ -250,6 +250,12 @@ class TestDropUniqueConstraint:
         with pytest.raises(CannotRewrite, match=r"foreign key fk of public\.orders relies on it"):
             plan_of(DROP_UNIQUE, surroundings(info))
 
+    def test_is_refused_for_a_unique_index_too(self) -> None:
+        index = IndexInfo("uq", "CREATE UNIQUE INDEX uq ON users (name)", is_unique=True)
+        info = table(USERS, indexes=(index,), referenced_by=(self.REFERENCE,))
+        with pytest.raises(CannotRewrite, match=r"foreign key fk of public\.orders relies on it"):
+            plan_of(ops.DropIndexOp("uq", "users"), surroundings(info))
+
     def test_goes_after_the_foreign_key_that_goes_with_it(self) -> None:
         snapshot = surroundings(users(referenced_by=(self.REFERENCE,)), orders(foreign_key()))
         plans = plans_for([DROP_UNIQUE, drop_of_key()], snapshot)

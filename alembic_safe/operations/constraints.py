@@ -256,8 +256,8 @@ class DropConstraintIfExistsOp(SafeOperation):
     ) -> None:
         """Drop a constraint.
 
-        Takes ACCESS EXCLUSIVE for an instant, for a foreign key on the referenced table as well
-        (measured on PostgreSQL 11 to 18).
+        Takes ACCESS EXCLUSIVE for an instant, for a foreign key then on the referenced table as
+        well (measured on PostgreSQL 11 to 18).
 
         Args:
             constraint_name: the constraint; one that is not there counts as done.

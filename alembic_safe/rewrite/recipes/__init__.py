@@ -40,8 +40,8 @@ __all__ = ["Surroundings", "plans_for"]
 
 
 def plans_for(operations: Sequence[MigrateOperation], surroundings: Surroundings) -> list[Plan]:
-    """Return a plan for each change, in the order of the operations, but for constraints: what is
-    dropped goes first, and foreign keys come last, for they rely on the others.
+    """Return a plan for each change, in the order of the operations, but for constraints: those
+    that are dropped go first, and foreign keys come last.
 
     Args:
         operations: what autogenerate found, without containers and with renames in place.
@@ -80,8 +80,8 @@ def plans_for(operations: Sequence[MigrateOperation], surroundings: Surroundings
 
 
 def _rank(operation: MigrateOperation) -> int:
-    """Return the place of an operation among all: a foreign key goes before the unique constraint
-    that it relies on, and comes after it."""
+    """Return the place of an operation among all: a foreign key is dropped before the unique
+    constraint that it relies on, and added after it."""
     match operation:
         case ops.DropConstraintOp(constraint_type="foreignkey"):
             return 0

@@ -59,6 +59,7 @@ def drop_index(operation: ops.DropIndexOp, surroundings: Surroundings) -> Plan:
     table = QualifiedName(operation.table_name or "", operation.schema)
     refuse_partitioned(table, surroundings, f"index {operation.index_name}")
     refuse_replica_identity(table, surroundings, {str(operation.index_name)})
+    refuse_referenced(table, surroundings, str(operation.index_name))
     drop = dropped_concurrently(str(operation.index_name), table, surroundings)
     return (
         Step(
@@ -174,6 +175,21 @@ def refuse_replica_identity(
                 f"table another one first, with ALTER TABLE {table.sql} REPLICA IDENTITY ..., then "
                 "run the same command again. No file was written."
             )
+
+
+def refuse_referenced(table: QualifiedName, surroundings: Surroundings, going: str) -> None:
+    """Raise for the index of a key on which foreign keys rely that the same diff does not drop."""
+    staying = [
+        f"foreign key {key.name} of {key.table}"
+        for key in surroundings.table(table).referenced_by
+        if key.index == going and not surroundings.drops_foreign_key(key)
+    ]
+    if staying:
+        raise CannotRewrite(
+            f"Cannot drop {going}, which makes rows of {table} unique: {', '.join(staying)} relies "
+            "on it. Drop that in the models too, or first, then run the same command again. No "
+            "file was written."
+        )
 
 
 def _columns(operation: ops.CreateIndexOp) -> list[str]:

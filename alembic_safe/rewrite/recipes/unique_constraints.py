@@ -13,7 +13,7 @@ from alembic_safe.operations import (
     DropConstraintIfExistsOp,
 )
 from alembic_safe.phases import Phase
-from alembic_safe.postgres.catalog import ConstraintInfo, IndexInfo, TableInfo
+from alembic_safe.postgres.catalog import ConstraintInfo, IndexInfo
 from alembic_safe.postgres.expressions import index_body
 from alembic_safe.postgres.identifiers import QualifiedName, quote
 from alembic_safe.rewrite.plan import Plan, Step
@@ -27,6 +27,7 @@ from alembic_safe.rewrite.recipes.indexes import (
     concurrently,
     plain_on_new_table,
     refuse_partitioned,
+    refuse_referenced,
     refuse_replica_identity,
 )
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
@@ -84,7 +85,7 @@ def drop_unique_constraint(
         )
     refuse_partitioned(table, surroundings, f"Constraint {name}")
     refuse_replica_identity(table, surroundings, {index.name})
-    _refuse_referenced(table, info, index, surroundings)
+    refuse_referenced(table, surroundings, index.name)
     return (
         Step(
             phase=Phase.EXPAND,
@@ -154,20 +155,3 @@ def _deferrable(constraint: ConstraintInfo) -> str:
     if not constraint.deferrable:
         return ""
     return "DEFERRABLE INITIALLY DEFERRED" if constraint.initially_deferred else "DEFERRABLE"
-
-
-def _refuse_referenced(
-    table: QualifiedName, info: TableInfo, index: IndexInfo, surroundings: Surroundings
-) -> None:
-    """Raise where foreign keys rely on the constraint that the same diff does not drop."""
-    staying = [
-        f"foreign key {key.name} of {key.table}"
-        for key in info.referenced_by
-        if key.index == index.name and not surroundings.drops_foreign_key(key)
-    ]
-    if staying:
-        raise CannotRewrite(
-            f"Cannot drop unique constraint {index.constraint} of {table}: {', '.join(staying)} "
-            "relies on it. Drop that in the models too, or first, then run the same command "
-            "again. No file was written."
-        )
