@@ -90,6 +90,34 @@ def test_a_comment_above_the_functions_is_about_the_file(project: LintedProject)
     assert own_codes(report.allowed) == ["analyze", "analyze"]
 
 
+@pytest.mark.parametrize(
+    "above",
+    [
+        f"async def fill(connection):\n    {ALLOW}\n    await connection.execute('x')",
+        f"class Steps:\n    {ALLOW}\n    index = 'x'",
+        f"class Steps:\n    def first(self):\n        return 'x'  {ALLOW}",
+        f"def other():\n    return 'x'\n{ALLOW}",
+        f"def other():\n    return 'x'\n    {ALLOW}",
+        f"if op:\n    x = 1\n    {ALLOW}",
+        f"if op:\n{ALLOW}\n    x = 1",
+        f"try:\n    def other():\n        return 'x'  {ALLOW}\nfinally:\n    pass",
+        f"other = lambda: (\n{ALLOW}\n    'x'\n)",
+        f"@staticmethod\n{ALLOW}\ndef other():\n    return 'x'",
+    ],
+)
+def test_a_comment_in_another_function_or_statement_is_not_about_the_file(
+    project: LintedProject, above: str
+) -> None:
+    report = lint(project, 'op.execute("ANALYZE t")', marks=above)
+    assert own_codes(report.findings) == ["analyze", "allow-unused"]
+
+
+@pytest.mark.parametrize("below", ["class Steps: ...", "@staticmethod\ndef other(): ...", "x = 1"])
+def test_a_comment_above_all_of_them_is(project: LintedProject, below: str) -> None:
+    report = lint(project, 'op.execute("ANALYZE t")', marks=f"{ALLOW}\n{below}")
+    assert own_codes(report.allowed) == ["analyze"]
+
+
 def test_assured_lets_through(project: LintedProject) -> None:
     report = lint(
         project,

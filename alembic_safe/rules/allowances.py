@@ -48,15 +48,15 @@ class Allowance:
         return self.about is None or self.about in lines
 
 
-def allowances_in_python(source: str, first_function: int) -> list[Allowance]:
+def allowances_in_python(source: str, head: Container[int]) -> list[Allowance]:
     """Return the allowances of a revision file.
 
-    A comment on a line of its own is about the statement below it; above the first function it is
-    about the whole file.
+    A comment on a line of its own is about the statement below it; in the head of the file, where
+    it is not indented, it is about the whole file.
 
     Args:
         source: the file's text.
-        first_function: the line of its first function.
+        head: the lines above its first function or class on which no statement stands.
     """
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     lines = source.splitlines()
@@ -64,10 +64,13 @@ def allowances_in_python(source: str, first_function: int) -> list[Allowance]:
     for token in tokens:
         if token.type != tokenize.COMMENT or not _COMMENT.match(token.string):
             continue
-        line = token.start[0]
-        is_alone = not lines[line - 1][: token.start[1]].strip()
-        about = _next_code(lines, line, "#") if is_alone else line
-        found.append(_read(token.string, line, None if line < first_function else about))
+        line, indent = token.start
+        is_alone = not lines[line - 1][:indent].strip()
+        about: int | None = _next_code(lines, line, "#") if is_alone else line
+        # What is indented below an `if` belongs to it, also where no statement follows.
+        if line in head and not indent:
+            about = None
+        found.append(_read(token.string, line, about))
     return found
 
 

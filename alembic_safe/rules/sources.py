@@ -87,8 +87,18 @@ class RevisionSource(Source):
         return ast.parse(self.text)
 
     def _read_allowances(self) -> list[Allowance]:
-        functions = [node.lineno for node in self.tree.body if isinstance(node, ast.FunctionDef)]
-        return allowances_in_python(self.text, min(functions, default=len(self.lines) + 1))
+        return allowances_in_python(self.text, self._head)
+
+    @property
+    def _head(self) -> set[int]:
+        """The lines above the first function or class on which no statement stands."""
+        head = set(range(1, len(self.lines) + 1))
+        for node in self.tree.body:
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                first = min(each.lineno for each in (node, *node.decorator_list))
+                return {line for line in head if line < first}
+            head.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+        return head
 
     def extent(self, line: int) -> Extent:
         """Return the lines of the Python statement to which a line belongs.
