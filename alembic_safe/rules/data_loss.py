@@ -31,7 +31,7 @@ def drop_column(effects: Effects, surroundings: Surroundings) -> Iterator[Findin
     yield Finding(
         "drop-column",
         _severity(surroundings),
-        f"the data of {names} in {shown(table, surroundings.world)} is lost"
+        f"the data of {names} in {shown(table, effects, surroundings.world)} is lost"
         + _and(surroundings, f"every query of the running release that names {names} fails"),
         table,
         advice="take the column from the model and let `alembic revision --autogenerate` write a"
@@ -52,7 +52,7 @@ def drop_table(effects: Effects, surroundings: Surroundings) -> Iterator[Finding
         yield Finding(
             "drop-table",
             _severity(surroundings),
-            f"the data of {shown(change.relation, surroundings.world)} is lost"
+            f"the data of {shown(change.relation, effects, surroundings.world)} is lost"
             + _and(surroundings, "every query of the running release on it fails"),
             change.relation,
             advice="drop it in a contract revision, which waits until no release uses it",
@@ -134,7 +134,7 @@ def truncate(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
     """
     if effects.node_name != "truncate_stmt" or not effects.locks:
         return
-    names = words([shown(name, surroundings.world) for name in effects.locks])
+    names = words([shown(name, effects, surroundings.world) for name in effects.locks])
     yield Finding(
         "truncate",
         Severity.ERROR,
@@ -157,7 +157,7 @@ def delete_all_rows(effects: Effects, surroundings: Surroundings) -> Iterator[Fi
             yield Finding(
                 "delete-all-rows",
                 Severity.ERROR,
-                f"all rows of {shown(name, surroundings.world)} are lost",
+                f"all rows of {shown(name, effects, surroundings.world)} are lost",
                 name,
             )
 
@@ -174,8 +174,8 @@ def set_unlogged(effects: Effects, surroundings: Surroundings) -> Iterator[Findi
             yield Finding(
                 "set-unlogged",
                 Severity.WARNING,
-                f"{shown(table, surroundings.world)} is empty after a crash of the server, and on"
-                " every standby",
+                f"{shown(table, effects, surroundings.world)} is empty after a crash of the"
+                " server, and on every standby",
                 table,
             )
 

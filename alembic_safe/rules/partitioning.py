@@ -95,8 +95,8 @@ def detach_not_concurrent(effects: Effects, surroundings: Surroundings) -> Itera
             yield Finding(
                 "detach-not-concurrent",
                 Severity.WARNING,
-                f"waits for every query on {shown(parent, world)}, and whatever comes after waits"
-                " behind it",
+                f"waits for every query on {shown(parent, effects, world)}, and whatever comes"
+                " after waits behind it",
                 parent,
                 advice="outside of a transaction use"
                 " ALTER TABLE ... DETACH PARTITION ... CONCURRENTLY",

@@ -10,6 +10,7 @@ from typing import Any
 from alembic_safe.postgres.effects import Effects, NameChange, World
 from alembic_safe.postgres.effects.handlers.names import object_name
 from alembic_safe.postgres.effects.handlers.trees import messages
+from alembic_safe.postgres.effects.world import Relation
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
 
@@ -177,11 +178,31 @@ def words(names: Iterator[str] | list[str] | tuple[str, ...]) -> str:
     return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
 
 
-def shown(name: QualifiedName, world: World) -> str:
+def as_it_was(name: QualifiedName, effects: Effects, world: World) -> Relation | None:
+    """Return a relation before a statement; None where it was not known.
+
+    Args:
+        name: of a relation that the statement changes, locks or works through; of another one that
+            no statement after it in the text has changed.
+        effects: of the statement.
+        world: after the text in which the statement stands.
+    """
+    return effects.before.get(name) or world.find(name)
+
+
+def shown(name: QualifiedName, effects: Effects, world: World) -> str:
     """Return a relation's name for a message, with its size if that is known."""
     # A table that statements have made is empty at first, which tells nothing of later.
-    size = sum(relation.size or 0 for relation in world.family(name))
+    size = sum(relation.size or 0 for relation in _family(name, effects, world))
     return f"{written(name, world)} ({_size(size)})" if size else str(written(name, world))
+
+
+def _family(name: QualifiedName, effects: Effects, world: World) -> Iterator[Relation]:
+    relation = as_it_was(name, effects, world)
+    if relation is not None:
+        yield relation
+        for child in relation.children:
+            yield from _family(child, effects, world)
 
 
 def written(name: QualifiedName, world: World) -> QualifiedName:
@@ -209,10 +230,10 @@ def blocked_tables(effects: Effects, world: World) -> str:
     writes = [name for name in effects.blocking if name not in both]
     parts = []
     if both:
-        names = words([shown(name, world) for name in both])
+        names = words([shown(name, effects, world) for name in both])
         parts.append(f"{blocked(LockMode.ACCESS_EXCLUSIVE)} {names}")
     if writes:
-        names = words([shown(name, world) for name in writes])
+        names = words([shown(name, effects, world) for name in writes])
         parts.append(f"{blocked(LockMode.SHARE)} {names}")
     return " and ".join(parts)
 
@@ -233,6 +254,6 @@ def locked_tables(effects: Effects, world: World) -> list[QualifiedName]:
 def unless(condition: str, table: QualifiedName, effects: Effects, world: World) -> str:
     """Return the end of a message that says when it is not so, for want of a catalog; empty where
     the table is known."""
-    relation = effects.before.get(table) or world.find(table)
+    relation = as_it_was(table, effects, world)
     is_known = relation is not None and relation.complete
     return "" if is_known else f", unless {condition}"

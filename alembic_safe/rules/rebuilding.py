@@ -25,7 +25,7 @@ def reindex_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iter
         return
     built = [each.table for each in effects.index_rebuilds if not each.concurrently]
     if built:
-        names = words([shown(table, surroundings.world) for table in dict.fromkeys(built)])
+        names = words([shown(table, effects, surroundings.world) for table in dict.fromkeys(built)])
         yield Finding(
             "reindex-not-concurrent",
             Severity.ERROR,

@@ -155,7 +155,7 @@ def backfill_beside_ddl(effects: Effects, surroundings: Surroundings) -> Iterato
     held = [name for name, mode in effects.held.items() if mode.blocks_reads_or_writes]
     if not held or effects.node_name not in _ROW_WORK or not _writes_many(effects, surroundings):
         return
-    names = words([shown(name, surroundings.world) for name in held])
+    names = words([shown(name, effects, surroundings.world) for name in held])
     yield Finding(
         "backfill-beside-ddl",
         Severity.ERROR if _is_whole(effects) else Severity.WARNING,
@@ -188,8 +188,8 @@ def unbatched_update(effects: Effects, surroundings: Surroundings) -> Iterator[F
     yield Finding(
         "unbatched-update",
         Severity.ERROR if is_whole else Severity.WARNING,
-        f"{which} of {shown(table, surroundings.world)} are locked against other writes until the"
-        " transaction ends",
+        f"{which} of {shown(table, effects, surroundings.world)} are locked against other"
+        " writes until the transaction ends",
         table,
         rows.in_batches(effects, surroundings),
     )

@@ -38,7 +38,7 @@ def drop_index_not_concurrent(effects: Effects, surroundings: Surroundings) -> I
         return
     if not tables and not effects.changes:
         return
-    names = words([shown(name, world) for name in tables]) if tables else "its table"
+    names = words([shown(name, effects, world) for name in tables]) if tables else "its table"
     yield Finding(
         "drop-index-not-concurrent",
         Severity.WARNING,
@@ -71,8 +71,8 @@ def several_tables_locked(effects: Effects, surroundings: Surroundings) -> Itera
         yield Finding(
             "several-tables-locked",
             Severity.WARNING,
-            f"while it waits for {words([shown(name, world) for name in more])}, reads or writes of"
-            f" {words([shown(name, world) for name in held])} wait too",
+            f"while it waits for {words([shown(name, effects, world) for name in more])}, reads or"
+            f" writes of {words([shown(name, effects, world) for name in held])} wait too",
             more[0],
             advice="put it into a revision of its own",
         )
@@ -109,7 +109,7 @@ def lock_timeout_missing(
     for effects in seen:
         tables = locked_tables(effects, surroundings.world)
         if tables and not effects.lock_timeout:
-            names = words([shown(name, surroundings.world) for name in tables])
+            names = words([shown(name, effects, surroundings.world) for name in tables])
             finding = Finding(
                 "lock-timeout-missing",
                 Severity.WARNING,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from alembic_safe.postgres.effects import Effects, World
+from alembic_safe.postgres.effects.world import Relation
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.rules.finding import Finding, Severity, code_of
 from alembic_safe.rules.locking import LOCKING
+from alembic_safe.rules.reading import as_it_was
 from alembic_safe.rules.settings import LintSettings, is_among
 
 _ABOUT_LOCKS = frozenset(code_of(rule) for rule in LOCKING)
@@ -42,38 +45,48 @@ class Weights:
     def _is_over_in_an_instant(self, effects: Effects, world: World) -> bool:
         """Return whether all tables that a statement works through are small together. It may
         block others than these."""
-        tables = _worked_through(effects, world)
-        rest = [table for table in tables if not self._is_named(table, world)]
+        # One table can be another from one statement of a DO block to the next.
+        tables = [table for each in _innermost(effects) for table in _worked_through(each, world)]
+        rest = [table for table in tables if not self._is_named(table, effects, world)]
         if not rest or not self.knows_sizes:
             return not rest
-        sizes = [size for table in rest if (size := _size(table, world)) is not None]
+        sizes = [size for table in rest if (size := _size(table)) is not None]
         return len(sizes) == len(rest) and sum(sizes) <= self.settings.small_table_bytes
 
-    def _is_named(self, table: QualifiedName, world: World) -> bool:
+    def _is_named(self, table: Relation, effects: Effects, world: World) -> bool:
         """Return whether the settings name a table, or one of which it is a partition."""
-        if is_among(table, self.settings.small_tables):
+        if is_among(table.name, self.settings.small_tables):
             return True
-        found = world.find(table)
-        return found is not None and any(self._is_named(parent, world) for parent in found.parents)
+        parents = (as_it_was(parent, effects, world) for parent in table.parents)
+        return any(
+            self._is_named(parent, effects, world) for parent in parents if parent is not None
+        )
 
 
-def _size(table: QualifiedName, world: World) -> int | None:
-    found = world.find(table)
+def _size(table: Relation) -> int | None:
     # That of a partitioned table is the size of its partitions, which are not all known here.
-    return None if found is None or found.is_partitioned else found.size
+    return None if table.is_partitioned else table.size
 
 
-def _worked_through(effects: Effects, world: World) -> set[QualifiedName]:
-    """Return the tables that a statement works through, with partitions for what has them."""
+def _innermost(effects: Effects) -> Iterator[Effects]:
+    if not effects.children:
+        yield effects
+    for child in effects.children:
+        yield from _innermost(child)
+
+
+def _worked_through(effects: Effects, world: World) -> list[Relation]:
+    """Return the tables that a statement works through, as they were before it, with partitions
+    for what has them."""
     indexes = (*effects.index_builds, *effects.index_rebuilds)
     built = [index.table for index in indexes if not index.concurrently]
-    tables: set[QualifiedName] = set()
+    tables: dict[QualifiedName, Relation] = {}
     pending = [*effects.rewrites, *effects.scans, *built]
     while pending:
         name = pending.pop()
-        table = world.find(name)
-        if table is not None and table.is_partitioned and table.complete:
+        table = as_it_was(name, effects, world) or Relation(name)
+        if table.is_partitioned and table.complete:
             pending += table.children
         else:
-            tables.add(name)
-    return tables
+            tables[name] = table
+    return list(tables.values())

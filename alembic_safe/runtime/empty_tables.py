@@ -11,6 +11,7 @@ from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.rules.data_loss import DATA_LOSS
 from alembic_safe.rules.finding import Finding, Rule, Surroundings
 from alembic_safe.rules.judge import RuleBook
+from alembic_safe.rules.reading import as_it_was
 from alembic_safe.rules.transactions import backfill_beside_ddl, unbatched_update
 
 _ABOUT_ROWS: frozenset[Rule] = frozenset({*DATA_LOSS, unbatched_update})
@@ -55,7 +56,7 @@ def _without_empty_tables(effects: Effects, world: World) -> Effects:
 
 def _is_empty(name: QualifiedName, effects: Effects, world: World) -> bool:
     """Return whether a relation, all its partitions included, is known to have no row."""
-    relation = effects.before.get(name) or world.find(name)
+    relation = as_it_was(name, effects, world)
     if relation is None:
         return False
     if relation.is_partitioned:

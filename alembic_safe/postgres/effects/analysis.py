@@ -11,7 +11,8 @@ from alembic_safe.postgres.effects.handlers.transactions import end_transaction
 from alembic_safe.postgres.effects.model import Effects
 from alembic_safe.postgres.effects.parsing import Parsed, parse
 from alembic_safe.postgres.effects.tally import Refused, Tally
-from alembic_safe.postgres.effects.world import Transaction, World
+from alembic_safe.postgres.effects.world import Relation, Transaction, World
+from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
 
 log = logging.getLogger("alembic.safe")
@@ -70,11 +71,33 @@ def _effects_of(parsed: Parsed, world: World, outer: Tally | None = None) -> Eff
             world.undo(mark)
             tally.unknown(f"{FAULT} ({type(fault).__name__}: {fault})")
     _keep_locks(tally, transaction)
-    before = world.relations_before(mark)
+    before = _before(tally, mark)
     effects = tally.effects(parsed.node, parsed.node_name, held, before)
     if tally.forgets:
         world.forget()
     return effects
+
+
+def _before(tally: Tally, mark: int) -> dict[QualifiedName, Relation]:
+    """Return the relations that a statement changed, locked or worked through, as they were."""
+    world = tally.world
+    changed = world.relations_before(mark)
+    before = {name: relation for name, relation in changed.items() if relation is not None}
+    seen: set[QualifiedName] = set()
+    pending = tally.touched()
+    while pending:
+        name = pending.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        relation = world.find(name)
+        if name in changed:
+            # One that was not known is now known as it was changed.
+            relation = changed[name] or Relation(name)
+        if relation is not None:
+            before[name] = relation
+            pending += relation.children
+    return before
 
 
 def _effects_inside(parsed: Parsed, outer: Tally) -> Effects:

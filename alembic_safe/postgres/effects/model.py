@@ -125,7 +125,9 @@ class Effects:
             here: the table of an index that is not known, the other table of a constraint that may
             be a foreign key.
         children: effects of the statements inside of it: the body of a DO block.
-        before: relations that the statement changes, as they were.
+        before: relations that the statement changes, locks or works through, with their
+            partitions, as they were. The world may have moved on: the statements of a text run
+            one after the other before any of them is judged.
     """
 
     sql: str

@@ -265,6 +265,11 @@ class Tally:
                 self.refuse(error.message, error.sqlstate)
             self.may_fail(error.message, error.sqlstate)
 
+    def touched(self) -> list[QualifiedName]:
+        """Return the relations that are locked or worked through, perhaps more than once."""
+        built = [work.table for work in (*self.builds, *self.rebuilds)]
+        return [*self.locks, *self.rewrites, *self.scans, *built]
+
     def effects(
         self,
         node: Any,

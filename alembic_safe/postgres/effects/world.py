@@ -449,14 +449,14 @@ class World:
         else:
             mapping[key] = value
 
-    def relations_before(self, mark: int) -> dict[QualifiedName, Relation]:
+    def relations_before(self, mark: int) -> dict[QualifiedName, Relation | None]:
         """Return the relations that were changed since the journal stood at `mark`, as they were;
-        without those that were not known then."""
-        before: dict[QualifiedName, Relation] = {}
+        None for those that were not known then."""
+        before: dict[QualifiedName, Relation | None] = {}
         for mapping, key, value in reversed(self.journal[mark:]):
             if mapping is self.relations:
                 before[key] = value
-        return {name: relation for name, relation in before.items() if relation is not None}
+        return before
 
     def undo(self, mark: int) -> None:
         """Take back every change since the journal stood at `mark`."""

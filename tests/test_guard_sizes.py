@@ -1,0 +1,82 @@
+"""Work on a small table is told and not stopped: the guard asks how large a table is where the
+statement stands, and not what has its name afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+from conftest import Database
+from guarded import connected, guarded
+
+from alembic_safe.errors import UnsafeStatement
+from alembic_safe.rules.finding import Severity
+from alembic_safe.rules.settings import LintSettings
+
+LOCKS_ALONE = LintSettings(
+    severity=dict.fromkeys(("rename-table", "retype-column", "drop-table"), Severity.OFF)
+)
+
+
+@pytest.fixture
+def connection(database: Database) -> Iterator[sa.Connection]:
+    """One to a database with a large and a small table."""
+    database.execute(
+        """
+        CREATE TABLE large (id int PRIMARY KEY, a int, note text);
+        CREATE TABLE small (id int PRIMARY KEY, a int, note text);
+        INSERT INTO large SELECT n, n, repeat('x', 1900) FROM generate_series(1, 800) AS n;
+        INSERT INTO small SELECT n, n, 'x' FROM generate_series(1, 5) AS n;
+        """
+    )
+    with connected(database) as connected_:
+        yield connected_
+
+
+def stopped(connection: sa.Connection, *statements: str) -> str:
+    """Return what the guard says of the first statement that it stops; empty where all pass."""
+    with guarded(connection, lint_settings=LOCKS_ALONE):
+        for statement in statements:
+            try:
+                connection.exec_driver_sql(statement)
+            except UnsafeStatement as error:
+                return str(error)
+    return ""
+
+
+INDEX_ON_LARGE = "CREATE INDEX i ON large (a)"
+ANOTHER_TAKES_ITS_NAME = "ALTER TABLE large RENAME TO old; ALTER TABLE small RENAME TO large"
+
+
+def test_work_on_a_small_table_is_not_stopped(connection: sa.Connection) -> None:
+    assert stopped(connection, "CREATE INDEX i ON small (a)") == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{INDEX_ON_LARGE}; {ANOTHER_TAKES_ITS_NAME}",
+        f"{INDEX_ON_LARGE}; ALTER TABLE large RENAME TO old; CREATE TABLE large (a int)",
+        "DO $$ BEGIN ALTER TABLE large ALTER a TYPE text; ALTER TABLE large RENAME TO old;"
+        " CREATE TABLE large (a int); END $$",
+        f"REINDEX TABLE large; {ANOTHER_TAKES_ITS_NAME}",
+        "LOCK TABLE small; CREATE MATERIALIZED VIEW v AS SELECT a FROM large;"
+        f" {ANOTHER_TAKES_ITS_NAME}",
+        "DO $$ BEGIN LOCK TABLE small; CREATE MATERIALIZED VIEW v AS SELECT a FROM large;"
+        f" {ANOTHER_TAKES_ITS_NAME}; END $$",
+    ],
+)
+def test_a_large_table_does_not_become_small_by_what_follows(
+    connection: sa.Connection, text: str
+) -> None:
+    assert stopped(connection, text)
+
+
+def test_the_message_has_the_size_of_the_table_that_is_worked_on(connection: sa.Connection) -> None:
+    assert " large (2 MB) " in stopped(connection, f"{INDEX_ON_LARGE}; {ANOTHER_TAKES_ITS_NAME}")
+
+
+def test_a_small_table_can_take_the_name_of_a_large_one(connection: sa.Connection) -> None:
+    block = f"DO $$ BEGIN {ANOTHER_TAKES_ITS_NAME}; {INDEX_ON_LARGE}; END $$"
+    assert stopped(connection, block) == ""
