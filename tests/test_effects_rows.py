@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from worlds import name_of
 
 from alembic_safe.postgres.effects import Effects, World, effects_of
 from alembic_safe.postgres.locks import LockMode
@@ -290,6 +293,71 @@ class TestLabelsOfTheSameTransaction:
     def test_are_gone_after_a_rollback(self, shop: World) -> None:
         sql = "begin; alter type mood add value 'z'; rollback; begin; select 'z'::mood"
         assert not last(sql, shop).errors
+
+
+class TestSizes:
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "insert into users (id) select generate_series(1, 1000000)",
+            "insert into users (id) select id from orders limit 10",
+            "with new as (insert into users (id) select 1 returning id) select * from new",
+            "copy users from stdin",
+            "insert into emails select 'x' from orders",
+            "do $$ begin for i in 1..1000000 loop insert into users values (i); end loop; end $$",
+            "merge into users using orders on true"
+            " when not matched then insert (id) values (user_id)",
+        ],
+    )
+    def test_after_rows_that_nobody_counted_a_size_is_not_known(
+        self, shop: World, sql: str
+    ) -> None:
+        shop.put(replace(shop.relations[name_of("users")], size=8192))
+        assert locks(sql, shop)
+        assert shop.relations[name_of("users")].size is None
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "insert into users (id) values (1), (2)",
+            "insert into orders default values",
+            "insert into emails values ('x')",
+            "update users set name = 'x'",
+            "delete from users",
+            "copy users to stdout",
+            "merge into users using orders on true when matched then delete",
+        ],
+    )
+    def test_rows_that_are_written_out_change_no_size_but_that_of_an_empty_table(
+        self, shop: World, sql: str
+    ) -> None:
+        shop.put(replace(shop.relations[name_of("users")], size=8192))
+        last(sql, shop)
+        assert shop.relations[name_of("users")].size == 8192
+
+    @pytest.mark.parametrize("into", ["users", "emails"])
+    def test_an_empty_table_is_not_empty_after_one_row(self, shop: World, into: str) -> None:
+        shop.put(replace(shop.relations[name_of("users")], size=0))
+        last(f"insert into {into} (email) values ('x')", shop)
+        assert shop.relations[name_of("users")].size is None
+
+    def test_rows_go_to_partitions_and_not_to_heirs(self, shop: World) -> None:
+        for name in ("parted1", "heir", "base"):
+            shop.put(replace(shop.relations[name_of(name)], size=8192))
+        last("insert into parted select 1; insert into base select 1", shop)
+        sizes = [shop.relations[name_of(name)].size for name in ("parted1", "heir", "base")]
+        assert sizes == [None, 8192, None]
+
+    @pytest.mark.parametrize("how", ["", "concurrently "])
+    def test_a_materialized_view_is_as_large_as_its_query_makes_it(
+        self, shop: World, how: str
+    ) -> None:
+        last("create materialized view v as select id from users", shop)
+        last("create unique index on v (id)", shop)
+        shop.settle()
+        shop.put(replace(shop.relations[name_of("v")], size=8192))
+        last(f"refresh materialized view {how}v", shop)
+        assert shop.relations[name_of("v")].size is None
 
 
 def test_locks_below_row_share_are_not_noted(shop: World) -> None:

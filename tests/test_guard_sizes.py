@@ -73,6 +73,15 @@ def test_a_large_table_does_not_become_small_by_what_follows(
     assert stopped(connection, text)
 
 
+FILL = "INSERT INTO small SELECT n, n, repeat('x', 1900) FROM generate_series(10, 800) AS n"
+
+
+@pytest.mark.parametrize("between", ["", "; "])
+def test_a_small_table_that_is_filled_is_not_small(connection: sa.Connection, between: str) -> None:
+    filled = [FILL, "CREATE INDEX i ON small (a)"]
+    assert stopped(connection, *([between.join(filled)] if between else filled))
+
+
 def test_the_message_has_the_size_of_the_table_that_is_worked_on(connection: sa.Connection) -> None:
     assert " large (2 MB) " in stopped(connection, f"{INDEX_ON_LARGE}; {ANOTHER_TAKES_ITS_NAME}")
 

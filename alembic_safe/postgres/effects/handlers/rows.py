@@ -99,7 +99,7 @@ def copy(node: Any, tally: Tally) -> None:
     if node.is_from:
         tally.lock(relation, LockMode.ROW_EXCLUSIVE, family=relation.is_partitioned)
         run_query(node.where_clause, tally)
-        note_rows(relation, tally)
+        note_rows(relation, tally, many=True)
     else:
         read_rows(relation, tally, only=True)
 

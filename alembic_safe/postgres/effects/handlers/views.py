@@ -15,7 +15,7 @@ from alembic_safe.postgres.effects.handlers.queries import (
 )
 from alembic_safe.postgres.effects.handlers.rows import make_table, run_query
 from alembic_safe.postgres.effects.handlers.tables import new_name
-from alembic_safe.postgres.effects.handlers.writes import advanced_by
+from alembic_safe.postgres.effects.handlers.writes import advanced_by, note_rows
 from alembic_safe.postgres.effects.model import Change
 from alembic_safe.postgres.effects.tally import Handler, Tally
 from alembic_safe.postgres.effects.world import TEMPORARY, Column, Relation
@@ -170,6 +170,7 @@ def refresh(node: Any, tally: Tally) -> None:
         if not node.skip_data:
             tally.rewrite(view)
             _read_tables_behind(view, tally)
+            note_rows(view, tally, many=True)
         return
     if node.skip_data:
         tally.refuse(
@@ -181,6 +182,7 @@ def refresh(node: Any, tally: Tally) -> None:
     tally.lock(view, LockMode.EXCLUSIVE)
     tally.scan(view)
     _read_tables_behind(view, tally)
+    note_rows(view, tally, many=True)
 
 
 def _read_tables_behind(view: Relation, tally: Tally) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -37,22 +38,43 @@ def write(statement: Any, tally: Tally) -> None:
     kind = statement.DESCRIPTOR.name
     reaches_children = target.inh and (kind != "InsertStmt" or relation.is_partitioned)
     tally.lock(relation, LockMode.ROW_EXCLUSIVE, family=reaches_children)
-    _lock_table_of_view(relation, tally)
+    for table in _tables_of_view(relation, tally):
+        tally.lock(table, LockMode.ROW_EXCLUSIVE, family=True)
     if not relation.complete and not tally.is_new(relation.name):
         tally.assume(f"what foreign keys connect {relation.name} with is not known")
     actions = _actions(kind, statement)
     if "INSERT" in actions:
         _lock_sequences(relation, actions["INSERT"], tally)
-        note_rows(relation, tally)
+        note_rows(relation, tally, many=not _is_written_out(kind, statement) or tally.depth > 0)
     for action, columns in actions.items():
         _lock_for_foreign_keys(relation, action, columns, tally)
 
 
-def note_rows(relation: Relation, tally: Tally) -> None:
-    """Remember that a table, or its partitions, may not be empty any more."""
-    for member in list(tally.world.family(relation.name)):
-        if member.size == 0 and not member.is_partitioned:
-            tally.world.put(replace(member, size=None))
+def note_rows(relation: Relation, tally: Tally, *, many: bool) -> None:
+    """Remember that rows were added to a table, to its partitions, or to the tables of a view.
+
+    Args:
+        relation: what was written.
+        tally: of the statement.
+        many: whether the statement does not tell how many, so that nothing is known of the size
+            any more; otherwise it is only not empty.
+    """
+    world = tally.world
+    for table in (relation, *_tables_of_view(relation, tally)):
+        for member in list(world.family(table.name)):
+            is_reached = member.name == table.name or table.is_partitioned
+            is_known = member.size is not None if many else member.size == 0
+            if is_reached and is_known and not member.is_partitioned:
+                world.put(replace(member, size=None))
+
+
+def _is_written_out(kind: str, statement: Any) -> bool:
+    """Return whether the rows of an INSERT stand in the statement."""
+    if kind != "InsertStmt":
+        return False
+    return not statement.HasField("select_stmt") or bool(
+        statement.select_stmt.select_stmt.values_lists
+    )
 
 
 def _actions(kind: str, statement: Any) -> dict[str, frozenset[str] | None]:
@@ -80,13 +102,14 @@ def _targets(nodes: Any) -> frozenset[str] | None:
     return frozenset(node.res_target.name for node in nodes) or None
 
 
-def _lock_table_of_view(view: Relation, tally: Tally) -> None:
+def _tables_of_view(view: Relation, tally: Tally) -> Iterator[Relation]:
+    """Yield what a view shows, other views and their tables included."""
     if view.kind != "v":
         return
     for other in list(tally.world.relations.values()):
         if view.name in other.dependents:
-            tally.lock(other, LockMode.ROW_EXCLUSIVE, family=True)
-            _lock_table_of_view(other, tally)
+            yield other
+            yield from _tables_of_view(other, tally)
 
 
 def _lock_sequences(relation: Relation, given: frozenset[str] | None, tally: Tally) -> None:
