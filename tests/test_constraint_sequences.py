@@ -370,14 +370,61 @@ def test_a_foreign_key_to_what_becomes_unique_comes_after_it(
     assert schema(database) == before
 
 
-def test_a_constraint_that_changes_its_columns_keeps_its_name(
+# A unique constraint that another one takes the place of.
+
+
+UNIQUE_CHANGED: dict[str, tuple[str, sa.UniqueConstraint, str]] = {
+    "another name": ("UNIQUE (age)", sa.UniqueConstraint("age", name="new"), "contract"),
+    "more columns": ("UNIQUE (age)", sa.UniqueConstraint("age", "name", name="uq"), "migrate"),
+    "fewer columns": ("UNIQUE (age, name)", sa.UniqueConstraint("age", name="uq"), "contract"),
+    "an index": ("UNIQUE (age)", sa.UniqueConstraint("age", name="uq"), "migrate"),
+}
+
+
+@pytest.mark.parametrize("change", UNIQUE_CHANGED)
+def test_a_unique_constraint_that_changes_is_never_missing(
+    change: str, database: Database, tmp_path: Path
+) -> None:
+    old, new, phase = UNIQUE_CHANGED[change]
+    wanted = models() if change == "an index" else models(new)
+    if change == "an index":
+        sa.Index("uq", wanted.tables["orders"].c.age, unique=True)
+    made = environment(tmp_path, database, f"{ORDERS} uq {old}", wanted)
+    before = schema(database)
+    with something_is_unique(database):
+        made.upgrade("head", "contract=hold")
+        is_held = schema(database)["constraints"] == before["constraints"]
+        assert is_held is (phase == "contract")
+        made.upgrade("head", "contract=now")
+        made.check()
+        made.downgrade("base")
+    assert schema(database) == before
+
+
+@contextmanager
+def something_is_unique(database: Database) -> Iterator[None]:
+    """Have the server refuse every state in which two equal rows could be written to `orders`."""
+    database.execute(
+        "CREATE FUNCTION is_unique() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF NOT EXISTS (SELECT FROM pg_index WHERE indrelid = 'orders'::regclass"
+        " AND indisunique AND NOT indisprimary AND indisvalid) THEN"
+        " RAISE 'orders has nothing unique'; END IF;"
+        " END $$; CREATE EVENT TRIGGER is_unique ON ddl_command_end EXECUTE FUNCTION is_unique()"
+    )
+    yield
+    database.execute("DROP EVENT TRIGGER is_unique; DROP FUNCTION is_unique()")
+
+
+def test_a_unique_constraint_on_which_a_key_relies_is_renamed(
     database: Database, tmp_path: Path
 ) -> None:
-    wanted = models(sa.UniqueConstraint("age", "name", name="uq"))
-    made = environment(tmp_path, database, UNIQUE_AGES, wanted)
+    wanted = models(sa.UniqueConstraint("age", name="new"))
+    wanted.tables['Shop 1.Or"ders'].append_constraint(
+        sa.ForeignKeyConstraint(["user id"], ["orders.age"], name="fk")
+    )
+    key = f'{ODD} fk FOREIGN KEY ("user id") REFERENCES orders (age)'
+    made = environment(tmp_path, database, f"{UNIQUE_AGES}; {key}", wanted)
     before = schema(database)
-    made.upgrade("head", "contract=hold")
-    assert indexes_of_orders(database) == ["orders_pkey"]
     made.upgrade("head", "contract=now")
     made.check()
     made.downgrade("base")

@@ -298,6 +298,128 @@ def add_unique(
     return ops.CreateUniqueConstraintOp(name, "users", list(columns or ("name",)), **options)
 
 
+class TestChangeUniqueConstraint:
+    """Autogenerate shows one with another name or other columns as one that is dropped and one
+    that is added: the table must not be without in between."""
+
+    def written(
+        self,
+        create: ops.CreateUniqueConstraintOp | ops.CreateIndexOp,
+        constraint: ConstraintInfo | None = None,
+    ) -> list[Written]:
+        plans = plans_for([DROP_UNIQUE, create], surroundings(users(constraint)))
+        return [step for plan in plans for step in written(plan)]
+
+    def test_that_gets_another_name_is_renamed(self) -> None:
+        assert self.written(add_unique("users_name_key")) == [
+            (
+                "contract",
+                ['op.rename_constraint("uq", "users_name_key", table_name="users")'],
+                ['op.rename_constraint("users_name_key", "uq", table_name="users")'],
+            )
+        ]
+
+    def test_that_is_renamed_keeps_the_foreign_keys_that_rely_on_it(self) -> None:
+        reference = ForeignKeyInfo(
+            "fk", QualifiedName("orders", "public"), frozenset({"name"}), index="uq"
+        )
+        snapshot = surroundings(users(referenced_by=(reference,)))
+        ((step,),) = plans_for([DROP_UNIQUE, add_unique("new")], snapshot)
+        assert step.says == "Renames unique constraint uq of users to new."
+        assert step.requires == "no release names uq in ON CONFLICT ON CONSTRAINT."
+
+    def test_of_more_columns_takes_its_place_before_the_new_release_comes(self) -> None:
+        assert self.written(add_unique("uq", "name", "id")) == [
+            (
+                "migrate",
+                [
+                    'op.create_index_concurrently("alembic_safe_new_uq", "users", '
+                    '["name", "id"], unique=True)',
+                    'op.add_unique_constraint_using_index("alembic_safe_new_uq", "users", '
+                    'index_name="alembic_safe_new_uq")',
+                    'op.drop_constraint_if_exists("uq", "users")',
+                    'op.rename_constraint("alembic_safe_new_uq", "uq", table_name="users")',
+                ],
+                [
+                    'op.rename_constraint("uq", "alembic_safe_new_uq", table_name="users")',
+                    'op.create_index_concurrently("uq", "users", unique=True, '
+                    'definition="USING btree (name)")',
+                    'op.add_unique_constraint_using_index("uq", "users", index_name="uq")',
+                    'op.drop_constraint_if_exists("alembic_safe_new_uq", "users")',
+                ],
+            )
+        ]
+
+    def test_of_fewer_columns_waits_and_the_old_one_stays_so_long(self) -> None:
+        old = ConstraintInfo(
+            "uq", "u", "UNIQUE (name, id)", frozenset({"name", "id"}), ("name", "id"), index="uq"
+        )
+        ((phase, up, _),) = self.written(add_unique("new"), old)
+        assert phase == "contract"
+        assert [call.partition(",")[0] for call in up] == [
+            'op.create_index_concurrently("new"',
+            'op.add_unique_constraint_using_index("new"',
+            'op.drop_constraint_if_exists("uq"',
+        ]
+
+    def test_that_becomes_an_index_is_there_until_the_index_is(self) -> None:
+        ((phase, up, down),) = self.written(ops.CreateIndexOp("uq", "users", ["name"], unique=True))
+        assert phase == "migrate"
+        assert [call.partition("(")[0] for call in up] == [
+            "op.create_index_concurrently",
+            "op.drop_constraint_if_exists",
+            "op.rename_index",
+        ]
+        assert [call.partition("(")[0] for call in down] == [
+            "op.rename_index",
+            "op.create_index_concurrently",
+            "op.add_unique_constraint_using_index",
+            "op.drop_index_concurrently",
+        ]
+
+    @pytest.mark.parametrize(
+        ("old", "options", "phase"),
+        [
+            ({}, {"postgresql_nulls_not_distinct": True}, "contract"),
+            ({"deferrable": True}, {}, "contract"),
+            ({}, {"deferrable": True}, "migrate"),
+            ({"deferrable": True}, {"deferrable": True, "initially": "DEFERRED"}, "migrate"),
+            ({}, {"postgresql_include": ["id"]}, "migrate"),
+        ],
+    )
+    def test_waits_where_it_refuses_more_than_before(
+        self, old: dict[str, Any], options: dict[str, Any], phase: str
+    ) -> None:
+        ((found, up, _),) = self.written(add_unique("new", **options), unique(**old))
+        assert found == phase
+        assert up[0].startswith("op.create_index_concurrently")
+
+    @pytest.mark.parametrize(
+        "create",
+        [
+            add_unique("uq", "id"),
+            ops.CreateIndexOp("ix", "users", ["name"]),
+            ops.CreateIndexOp("ix", "users", [sa.text("lower(name)")], unique=True),
+            ops.CreateIndexOp(
+                "ix", "users", ["name"], unique=True, postgresql_where=sa.text("id > 1")
+            ),
+        ],
+    )
+    def test_has_nothing_to_do_with_what_refuses_other_rows(
+        self, create: ops.CreateUniqueConstraintOp | ops.CreateIndexOp
+    ) -> None:
+        drop, *_ = self.written(create)
+        assert drop[:2] == ("expand", ['op.drop_constraint_if_exists("uq", "users")'])
+
+    def test_of_several_is_paired_with_its_like(self) -> None:
+        wider, same = add_unique("wider", "name", "id"), add_unique("same")
+        plans = plans_for([DROP_UNIQUE, wider, same], surroundings(users()))
+        assert [step.phase.value for plan in plans for step in plan] == ["contract", "contract"]
+        assert sources(plans[1][0].upgrade) == [
+            'op.rename_constraint("uq", "same", table_name="users")'
+        ]
+
+
 class TestAddUniqueConstraint:
     def test_waits_because_the_old_release_may_write_duplicates(self) -> None:
         plan = plan_of(add_unique())

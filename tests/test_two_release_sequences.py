@@ -136,6 +136,21 @@ CHANGES = {
         (sa.Column("number", sa.BigInteger),),
         (1, 0, 0),
     ),
+    "rename unique constraint": Change(
+        (text("note"), lambda: sa.UniqueConstraint("note", "id", name="uq")),
+        (text("note"), lambda: sa.UniqueConstraint("note", "id", name="orders_note_key")),
+        (1, 0, 1),
+    ),
+    "unique constraint with more columns": Change(
+        (text("note"), lambda: sa.UniqueConstraint("note", "id", name="uq")),
+        (text("note"), lambda: sa.UniqueConstraint("note", "id", "total", name="uq")),
+        (0, 1, 0),
+    ),
+    "unique constraint with fewer columns": Change(
+        (text("note"), lambda: sa.UniqueConstraint("note", "id", "total", name="uq")),
+        (text("note"), lambda: sa.UniqueConstraint("note", "id", name="uq")),
+        (1, 0, 1),
+    ),
     "set NOT NULL with a value": Change(
         (text("note"),),
         (text("note", nullable=False, info=filled_with("coalesce(total::text, '')")),),

@@ -17,7 +17,6 @@ from alembic_safe.rewrite.recipes.foreign_keys import (
     add_foreign_key,
     change_foreign_key,
     drop_foreign_key,
-    is_same_key,
 )
 from alembic_safe.rewrite.recipes.indexes import (
     change_index,
@@ -27,10 +26,12 @@ from alembic_safe.rewrite.recipes.indexes import (
 )
 from alembic_safe.rewrite.recipes.not_null import alter_column
 from alembic_safe.rewrite.recipes.rename_column import rename_column
+from alembic_safe.rewrite.recipes.replacements import Replacements, constraint_of, replacements
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
 from alembic_safe.rewrite.recipes.tables import create_table
 from alembic_safe.rewrite.recipes.unique_constraints import (
     add_unique_constraint,
+    change_unique_constraint,
     drop_unique_constraint,
     unique_columns,
 )
@@ -55,28 +56,24 @@ def plans_for(operations: Sequence[MigrateOperation], surroundings: Surroundings
         if isinstance(operation, RenameColumnOp)
     }
     rest.sort(key=_rank)
-    changed = _changed_indexes(rest)
-    changed_keys = _changed_foreign_keys(rest, surroundings)
-    replaced = {*changed.values(), *(drop for drop, _ in changed_keys.values())}
+    replaced = replacements(rest, surroundings)
+    gone = {drop for drop, _ in replaced.values()}
     surroundings = replace(
         surroundings,
         made_unique=frozenset(_made_unique(rest, surroundings)),
-        dropped_foreign_keys=frozenset(_dropped_foreign_keys(rest, replaced)),
-        changed_indexes=frozenset(
-            (QualifiedName(create.table_name, create.schema), str(create.index_name))
-            for create in changed
-        ),
+        dropped_foreign_keys=frozenset(_dropped_foreign_keys(rest, gone)),
+        changed_indexes=frozenset(_changed_indexes(replaced)),
     )
 
     def plan(operation: MigrateOperation) -> Plan:
-        if isinstance(operation, ops.CreateIndexOp) and operation in changed:
-            return change_index(changed[operation], operation, surroundings)
-        if isinstance(operation, ops.CreateForeignKeyOp) and operation in changed_keys:
-            drop, constraint = changed_keys[operation]
-            return change_foreign_key(drop, operation, constraint, surroundings)
-        return renames.get(operation) or plan_for(operation, surroundings)
+        if operation in renames:
+            return renames[operation]
+        if operation in replaced:
+            drop, constraint = replaced[operation]
+            return change_of(drop, operation, constraint, surroundings)
+        return plan_for(operation, surroundings)
 
-    return [plan(operation) for operation in rest if operation not in replaced]
+    return [plan(operation) for operation in rest if operation not in gone]
 
 
 def _rank(operation: MigrateOperation) -> int:
@@ -117,52 +114,35 @@ def _dropped_foreign_keys(
             yield table, str(operation.constraint_name)
 
 
-def _changed_indexes(
-    operations: Sequence[MigrateOperation],
-) -> dict[ops.CreateIndexOp, ops.DropIndexOp]:
-    """Return the indexes that keep their name, each with the drop of its old form."""
-    drops = {
-        (operation.table_name, operation.schema, operation.index_name): operation
-        for operation in operations
-        if isinstance(operation, ops.DropIndexOp)
-    }
-    creates = [operation for operation in operations if isinstance(operation, ops.CreateIndexOp)]
-    names = ((create.table_name, create.schema, create.index_name) for create in creates)
-    return {
-        create: drops[name] for create, name in zip(creates, names, strict=True) if name in drops
-    }
+def _changed_indexes(replaced: Replacements) -> Iterator[tuple[QualifiedName, str]]:
+    for create, (drop, _) in replaced.items():
+        if isinstance(create, ops.CreateIndexOp) and isinstance(drop, ops.DropIndexOp):
+            yield QualifiedName(create.table_name, create.schema), str(create.index_name)
 
 
-def _changed_foreign_keys(
-    operations: Sequence[MigrateOperation], surroundings: Surroundings
-) -> dict[ops.CreateForeignKeyOp, tuple[ops.DropConstraintOp, ConstraintInfo]]:
-    """Return the foreign keys that take the place of one of the same columns, each with the drop
-    of that, and what it is."""
-    found = {}
-    for drop in operations:
-        constraint = _constraint_of(drop, surroundings)
-        if not isinstance(drop, ops.DropConstraintOp) or constraint is None:
-            continue
-        for create in operations:
-            if (
-                isinstance(create, ops.CreateForeignKeyOp)
-                and (create.source_table, create.kw.get("source_schema"))
-                == (drop.table_name, drop.schema)
-                and is_same_key(create, constraint)
-            ):
-                found[create] = (drop, constraint)
-    return found
+def change_of(
+    drop: MigrateOperation,
+    create: MigrateOperation,
+    constraint: ConstraintInfo | None,
+    surroundings: Surroundings,
+) -> Plan:
+    """Return the plan of two operations of which the one takes the place of the other.
 
-
-def _constraint_of(
-    operation: MigrateOperation, surroundings: Surroundings
-) -> ConstraintInfo | None:
-    """Return what an operation drops; None where it drops no constraint of the database."""
-    if not isinstance(operation, ops.DropConstraintOp):
-        return None
-    info = surroundings.catalog.table(operation.table_name, operation.schema)
-    constraints = info.constraints if info is not None else ()
-    return next((c for c in constraints if c.name == operation.constraint_name), None)
+    Args:
+        drop: what goes.
+        create: what comes.
+        constraint: what goes, as the database has it; None for an index.
+        surroundings: the snapshot.
+    """
+    match (drop, create, constraint):
+        case (ops.DropIndexOp(), ops.CreateIndexOp(), None):
+            return change_index(drop, create, surroundings)
+        case (ops.DropConstraintOp(), ops.CreateForeignKeyOp(), ConstraintInfo()):
+            return change_foreign_key(drop, create, constraint, surroundings)
+        case (_, ops.CreateUniqueConstraintOp() | ops.CreateIndexOp(), ConstraintInfo()):
+            return change_unique_constraint(create, constraint, surroundings)
+        case _:
+            raise TypeError(f"{create} does not take the place of {drop}")
 
 
 def plan_for(operation: MigrateOperation, surroundings: Surroundings) -> Plan:
@@ -200,7 +180,7 @@ def plan_for(operation: MigrateOperation, surroundings: Surroundings) -> Plan:
 def _drop_constraint(operation: ops.DropConstraintOp, surroundings: Surroundings) -> Plan | None:
     """Return the plan for a foreign key or a unique constraint; None for another one, and for one
     that the database does not have."""
-    constraint = _constraint_of(operation, surroundings)
+    constraint = constraint_of(operation, surroundings)
     if constraint is None or constraint.type not in "fu":
         return None
     table = QualifiedName(operation.table_name, operation.schema)

@@ -1,8 +1,10 @@
-"""Add and drop a unique constraint."""
+"""Add, drop and change a unique constraint."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
 from alembic.operations import MigrateOperation, ops
 
@@ -11,11 +13,13 @@ from alembic_safe.operations import (
     AddUniqueConstraintUsingIndexOp,
     CreateIndexConcurrentlyOp,
     DropConstraintIfExistsOp,
+    RenameConstraintOp,
+    RenameIndexOp,
 )
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.catalog import ConstraintInfo, IndexInfo
 from alembic_safe.postgres.expressions import index_body
-from alembic_safe.postgres.identifiers import QualifiedName, quote
+from alembic_safe.postgres.identifiers import QualifiedName, derived_name, quote
 from alembic_safe.rewrite.plan import Plan, Step
 from alembic_safe.rewrite.recipes.details import constraint_details, index_details
 from alembic_safe.rewrite.recipes.foreign_keys import (
@@ -25,12 +29,14 @@ from alembic_safe.rewrite.recipes.foreign_keys import (
 )
 from alembic_safe.rewrite.recipes.indexes import (
     concurrently,
+    create_index,
     plain_on_new_table,
     refuse_partitioned,
     refuse_referenced,
     refuse_replica_identity,
 )
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
+from alembic_safe.rewrite.recipes.uniqueness import Uniqueness
 
 
 def add_unique_constraint(
@@ -43,7 +49,7 @@ def add_unique_constraint(
     if table in surroundings.new_tables:
         return (plain_on_new_table(operation, table),)
     columns = unique_columns(operation)
-    name = str(operation.constraint_name or default_name(table, columns, "key"))
+    name = _name(operation, table)
     refuse_partitioned(table, surroundings, f"Constraint {name}")
     index = concurrently(_index(operation, name, columns), surroundings)
     key = AddUniqueConstraintUsingIndexOp(
@@ -105,6 +111,89 @@ def drop_unique_constraint(
             ),
         ),
     )
+
+
+def change_unique_constraint(
+    create: ops.CreateUniqueConstraintOp | ops.CreateIndexOp,
+    constraint: ConstraintInfo,
+    surroundings: Surroundings,
+) -> Plan:
+    """For a unique constraint that another one, or a unique index, takes the place of: build the
+    new one beside it, under a passing name if it keeps its name, and drop the old one when the new
+    one is there, so that the table is never without. M if it refuses no more than the old one, for
+    the new release may rely on that; else C. One that only gets another name is renamed, in C."""
+    table = QualifiedName(create.table_name, create.schema)
+    old, new = Uniqueness.of_constraint(constraint), Uniqueness.of_operation(create)
+    if new is None:
+        raise TypeError(f"{create} makes no columns unique")
+    name = _name(create, table)
+    is_constraint = isinstance(create, ops.CreateUniqueConstraintOp)
+    if old == new and is_constraint and name != constraint.name:
+        return (_renamed(table, constraint, name),)
+    (going,) = drop_unique_constraint(table, constraint, surroundings)
+    rename: tuple[RenameConstraintOp | RenameIndexOp, ...] = ()
+    if name == constraint.name:
+        passing = derived_name("alembic_safe_new", name)
+        kind = RenameConstraintOp if is_constraint else RenameIndexOp
+        rename = (kind(passing, name, table.name, table.schema),)
+        create = _called(create, passing)
+    (coming,) = (
+        add_unique_constraint(create, surroundings)
+        if isinstance(create, ops.CreateUniqueConstraintOp)
+        else create_index(create, surroundings)
+    )
+    tightens = not old.refuses_all_of(new)
+    columns = f"{', '.join(new.columns)} of {table}"
+    return (
+        replace(
+            coming,
+            phase=Phase.CONTRACT if tightens else Phase.MIGRATE,
+            upgrade=(*coming.upgrade, *going.upgrade, *rename),
+            downgrade=(*(each.reverse() for each in rename), *going.downgrade, *coming.downgrade),
+            says=f"Makes {columns} unique, by {name}, and drops "
+            f"{'the old ' if rename else ''}{constraint.name} after that, while the table is in"
+            " use. On the way back duplicates stop it.",
+            requires=f"{columns} have no duplicates, and {going.requires}"
+            if tightens
+            else going.requires,
+            touches=tuple(dict.fromkeys((*coming.touches, *going.touches, f"index {name}"))),
+        ),
+    )
+
+
+def _renamed(table: QualifiedName, constraint: ConstraintInfo, name: str) -> Step:
+    """C: the old release may name it in ON CONFLICT ON CONSTRAINT. Foreign keys stay."""
+    refuse_inherited(table, constraint)
+    rename = RenameConstraintOp(constraint.name, name, table.name, table.schema)
+    return Step(
+        phase=Phase.CONTRACT,
+        table=table,
+        upgrade=(rename,),
+        downgrade=(rename.reverse(),),
+        says=f"Renames unique constraint {constraint.name} of {table} to {name}.",
+        requires=f"no release names {constraint.name} in ON CONFLICT ON CONSTRAINT.",
+        touches=tuple(
+            f"{kind} {each}" for each in (constraint.name, name) for kind in ("constraint", "index")
+        ),
+    )
+
+
+def _name(create: ops.CreateUniqueConstraintOp | ops.CreateIndexOp, table: QualifiedName) -> str:
+    if isinstance(create, ops.CreateIndexOp):
+        return str(create.index_name)
+    return str(create.constraint_name or default_name(table, unique_columns(create), "key"))
+
+
+def _called(
+    create: ops.CreateUniqueConstraintOp | ops.CreateIndexOp, name: str
+) -> ops.CreateUniqueConstraintOp | ops.CreateIndexOp:
+    """Return the same operation for another name."""
+    copied = copy.copy(create)
+    if isinstance(copied, ops.CreateIndexOp):
+        copied.index_name = name
+    else:
+        copied.constraint_name = name
+    return copied
 
 
 def built_by_definition(
