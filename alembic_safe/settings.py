@@ -42,6 +42,8 @@ class Settings:
             the first waits 50 ms, each further one twice as long. Below
             PostgreSQL's `deadlock_timeout` (1 s), so that a wait does not cancel an autovacuum.
         lock_deadline: how long a run may spend on waiting for such locks in total.
+        old_transaction: from which age on a transaction that is in the way is waited for outside
+            of the queue, where nobody waits behind.
         retry_base: upper bound of the first pause between two attempts; it doubles each time.
         retry_cap: upper bound of every pause between two attempts.
         upgrade_deadline: how long to wait while another session migrates this database.
@@ -57,6 +59,7 @@ class Settings:
     soak: float = 0.0
     lock_timeout: float = 0.5
     lock_deadline: float = 300.0
+    old_transaction: float = 5.0
     retry_base: float = 0.1
     retry_cap: float = 5.0
     upgrade_deadline: float = 3600.0
@@ -242,6 +245,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "soak": _duration,
     "lock_timeout": _positive_duration,
     "lock_deadline": _positive_duration,
+    "old_transaction": _duration,
     "retry_base": _positive_duration,
     "retry_cap": _positive_duration,
     "upgrade_deadline": _duration,

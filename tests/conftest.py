@@ -24,8 +24,13 @@ from project import Project
 
 DEFAULT_VERSIONS = "16,18"
 
-FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-"""A test's server need not survive the machine."""
+SERVER_SETTINGS = {
+    # A test's server need not survive the machine.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "max_prepared_transactions": "4",
+}
 
 
 class Database:
@@ -121,7 +126,7 @@ def start_server() -> Iterator[Callable[[int], ScratchServer]]:
         def start(version: int) -> ScratchServer:
             if version not in servers:
                 binaries = _binaries()[version]
-                servers[version] = stack.enter_context(ScratchServer(binaries, FAST))
+                servers[version] = stack.enter_context(ScratchServer(binaries, SERVER_SETTINGS))
             return servers[version]
 
         yield start

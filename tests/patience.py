@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
+import psycopg
 from conftest import Database
 from waiting import wait_until
 
@@ -36,3 +40,24 @@ def wait_for_no_waiter(database: Database, table: str) -> None:
         "SELECT count(*) = 0 FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
         f" AND relation = '{table}'::regclass",
     )
+
+
+@contextmanager
+def reader(database: Database, table: str = "orders") -> Iterator[psycopg.Connection[Any]]:
+    """A session that has read from `table` and has not ended its transaction."""
+    with database.connect() as connection:
+        connection.execute("SET application_name = 'nightly report'")
+        connection.execute("BEGIN")
+        connection.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE".encode())
+        yield connection
+
+
+def read_until(running: subprocess.Popen[str], text: str) -> str:
+    """Read what the process says until a line has `text`, and return that line."""
+    assert running.stderr is not None
+    said = []
+    for line in running.stderr:
+        said.append(line)
+        if text in line:
+            return line
+    raise AssertionError("".join(said))

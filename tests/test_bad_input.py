@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import FAST, Database
+from conftest import SERVER_SETTINGS, Database
 from environments import replace_in_env, use_driver
 from hand_written import write_history
 from one_message import failure
@@ -161,7 +161,7 @@ def test_a_server_that_is_too_old(project: Project, database: Database) -> None:
 
 def test_a_standby(tmp_path: Path, database: Database) -> None:
     """A real one, which becomes the primary in the end."""
-    with ScratchServer(installed_binaries()[database.server.version], FAST) as server:
+    with ScratchServer(installed_binaries()[database.server.version], SERVER_SETTINGS) as server:
         project = Project(tmp_path, server.url())
         write_history(project, "r1", upgrade=TABLE)
         project.run(*UP)

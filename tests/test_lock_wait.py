@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 from conftest import Database
 from hand_written import write_history
+from patience import read_until, reader
 from project import Project
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
@@ -21,7 +18,7 @@ from alembic_safe.errors import LockNotAcquired
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
 from alembic_safe.postgres.statement import Statement, Wait
-from alembic_safe.runtime.execution import Executor
+from alembic_safe.runtime.execution import Executor, wanted_by
 from alembic_safe.runtime.locking import Patience
 from alembic_safe.settings import Settings
 
@@ -130,27 +127,6 @@ def project(alembic_project: Project, database: Database) -> Project:
         """,
     )
     return alembic_project
-
-
-@contextmanager
-def reader(database: Database, table: str = "orders") -> Iterator[psycopg.Connection[Any]]:
-    """A session that has read from `table` and has not ended its transaction."""
-    with database.connect() as connection:
-        connection.execute("SET application_name = 'nightly report'")
-        connection.execute("BEGIN")
-        connection.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE".encode())
-        yield connection
-
-
-def read_until(running: subprocess.Popen[str], text: str) -> str:
-    """Read what the process says until a line has `text`, and return that line."""
-    assert running.stderr is not None
-    said = []
-    for line in running.stderr:
-        said.append(line)
-        if text in line:
-            return line
-    raise AssertionError("".join(said))
 
 
 def columns(database: Database) -> list[str]:
@@ -285,7 +261,8 @@ def test_nobody_sleeps_in_a_transaction_that_was_rolled_back(
         with pytest.raises(DBAPIError) as caught:
             connection.exec_driver_sql(sql)
         connection.rollback()
-        executor.wait(connection, sql, None, 1, executor.patience.clock(), caught.value)
+        wanted = wanted_by(sql, LockMode.ACCESS_EXCLUSIVE)
+        executor.wait(connection, wanted, 1, executor.patience.clock(), caught.value)
     assert watchful.states == [("idle", 0)]
 
 

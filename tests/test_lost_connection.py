@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import FAST, Database
+from conftest import SERVER_SETTINGS, Database
 from environments import use_driver
 from hand_written import write_history
 from one_message import failure
@@ -78,7 +78,7 @@ def test_a_session_that_is_terminated(
 @pytest.mark.parametrize("where", ["in a transaction", "in a backfill"])
 def test_a_server_that_restarts(tmp_path: Path, database: Database, where: str) -> None:
     upgrade, marks = WAITING[where]
-    with ScratchServer(installed_binaries()[database.server.version], FAST) as server:
+    with ScratchServer(installed_binaries()[database.server.version], SERVER_SETTINGS) as server:
         mine = Database(server, "postgres")
         mine.execute("CREATE TABLE t (id int PRIMARY KEY, v text)")
         mine.execute("INSERT INTO t SELECT generate_series(1, 100)")

@@ -20,6 +20,7 @@ from alembic_safe.errors import VerificationFailed
 from alembic_safe.operations import BackfillOp
 from alembic_safe.operations.backfill import BACKFILL_TABLE
 from alembic_safe.postgres.identifiers import QualifiedName, literal, quote
+from alembic_safe.postgres.locks import LockMode
 from alembic_safe.runtime.execution import (
     Executor,
     autocommit,
@@ -131,7 +132,9 @@ class Backfill:
                 self._save(leaf_sql, upto, end, filled + result.rowcount)
             return int(result.rowcount)
 
-        return self.executor.until_locked(self.connection, update, self.operation.table, once)
+        # Whoever has locked rows is in the way as well.
+        wanted = {self.operation.table: LockMode.EXCLUSIVE}
+        return self.executor.until_locked(self.connection, wanted, once)
 
     def _leaves(self) -> Iterator[tuple[str, Ranges]]:
         for leaf_sql, keys in self._rows(_LEAVES.format(table=literal(self.operation.table.sql))):

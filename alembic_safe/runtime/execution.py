@@ -15,16 +15,18 @@ from sqlalchemy.exc import DBAPIError
 from alembic_safe.errors import LockNotAcquired, ObjectDiffers, SafetyError, VerificationFailed
 from alembic_safe.operations import SafeOperation
 from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.locks import LockMode
 from alembic_safe.postgres.statement import Done, Statement, Wait
+from alembic_safe.runtime.blockers import blockers
 from alembic_safe.runtime.failures import explained, is_of_the_data
-from alembic_safe.runtime.locking import (
-    RETRIED,
-    Patience,
-    blockers,
-    server_message,
-    sqlstate,
+from alembic_safe.runtime.locking import RETRIED, Patience, server_message, sqlstate
+from alembic_safe.runtime.queueing import Lookout, Wanted, looked
+from alembic_safe.runtime.sessions import (
+    execute_sql,
+    in_driver_autocommit,
+    milliseconds,
+    query_scalar,
 )
-from alembic_safe.runtime.sessions import execute_sql, milliseconds, query_scalar
 from alembic_safe.settings import Settings
 
 if TYPE_CHECKING:
@@ -73,6 +75,9 @@ class Executor:
     patience: Patience
     revision: str
 
+    def __post_init__(self) -> None:
+        self.lookout = Lookout(self.patience, self.revision)
+
     @property
     def settings(self) -> Settings:
         """The run's settings."""
@@ -102,6 +107,7 @@ class Executor:
 
     def run_alone(self, connection: Connection, statement: Statement) -> None:
         """Run a statement on an autocommit connection until it succeeds or the deadline passes."""
+        wanted = _wanted(statement)
 
         def once(lock_timeout: float) -> None:
             if statement.leftover is not None:
@@ -114,7 +120,9 @@ class Executor:
                     execute_sql(connection, sql)
 
         try:
-            self.until_locked(connection, statement.sql[-1], statement.table, once)
+            self.until_locked(
+                connection, wanted, once, before=lambda: self._look(connection, statement, wanted)
+            )
         except DBAPIError as error:
             if statement.leftover is not None and is_of_the_data(error):
                 self._clear_away(connection, statement.leftover)
@@ -124,6 +132,14 @@ class Executor:
                 state="What was committed before stays, and the command continues here.",
                 statement="; ".join(statement.sql),
             ) from error
+
+    def _look(self, connection: Connection, statement: Statement, wanted: Wanted) -> None:
+        """Wait where the statement would make others queue behind one who will not end soon."""
+        blocks = statement.wait is Wait.SHORT and statement.lock.blocks_reads_or_writes
+        if not blocks or not self.lookout.in_the_way(connection, wanted):
+            return
+        if not is_done(connection, statement):
+            self.lookout.wait_until_free(connection, wanted, _COMMITTED_STAYS)
 
     def _where(self, statement: Statement) -> str:
         table = f" on {statement.table}" if statement.table is not None else ""
@@ -164,23 +180,24 @@ class Executor:
                 options = {"no_parameters": True}
                 return connection.exec_driver_sql(query, execution_options=options).all()
 
-        return self.until_locked(connection, query, table, once)
+        return self.until_locked(connection, wanted_by(query, LockMode.ACCESS_SHARE, table), once)
 
     def until_locked(
         self,
         connection: Connection,
-        sql: str,
-        table: QualifiedName | None,
+        wanted: Wanted,
         once: Callable[[float], T],
+        *,
+        before: Callable[[], None] = lambda: None,
     ) -> T:
         """Return what `once` returns, as soon as it has got its locks.
 
         Args:
             connection: a connection in autocommit mode.
-            sql: what `once` runs.
-            table: what it needs, if that is known.
+            wanted: what `once` locks.
             once: one attempt; it is given its `lock_timeout` in seconds, and leaves nothing
                 behind where it fails.
+            before: called before each attempt; what it waits counts for itself.
 
         Raises:
             LockNotAcquired: the deadline passed.
@@ -189,19 +206,20 @@ class Executor:
         attempt = 0
         while True:
             attempt += 1
+            before()
             began = self.patience.clock()
             try:
-                return once(self.patience.lock_timeout(attempt))
+                with looked():
+                    return once(self.patience.lock_timeout(attempt))
             except DBAPIError as error:
                 if sqlstate(error) not in RETRIED or error.connection_invalidated:
                     raise
-                self.wait(connection, sql, table, attempt, began, error)
+                self.wait(connection, wanted, attempt, began, error)
 
     def wait(
         self,
         connection: Connection,
-        sql: str,
-        table: QualifiedName | None,
+        wanted: Wanted,
         attempt: int,
         began: float,
         error: DBAPIError,
@@ -210,8 +228,7 @@ class Executor:
 
         Args:
             connection: it is in no transaction of its own.
-            sql: the statement that failed.
-            table: what it needed, if that is known.
+            wanted: what the statement that failed locks.
             attempt: how many attempts have failed.
             began: the patience's clock when the last attempt began.
             error: how it failed.
@@ -219,12 +236,11 @@ class Executor:
         Raises:
             LockNotAcquired: the deadline leaves no time for another attempt.
         """
-        relations = _relations(sql, table)
-        who = [str(blocker) for blocker in blockers(connection, relations)]
+        who = [str(blocker) for blocker in blockers(connection, wanted)]
         if not in_driver_autocommit(connection):
             # The look began a transaction, and nothing waits in one.
             connection.rollback()
-        name = ", ".join(str(relation) for relation in relations) or "an object"
+        name = ", ".join(str(relation) for relation in wanted) or "an object"
         log.info(
             "%s: attempt %d, no lock on %s (%s); in the way: %s",
             self.revision,
@@ -239,9 +255,7 @@ class Executor:
                 revision=self.revision,
                 waited=self.patience.spent,
                 blockers=who,
-                state="What was committed before this statement stays."
-                if in_driver_autocommit(connection)
-                else "The database is in the state before this revision.",
+                state=_COMMITTED_STAYS if in_driver_autocommit(connection) else NOTHING_CHANGED,
             ) from error
 
     def _join_transaction(self, connection: Connection, statement: Statement) -> None:
@@ -268,6 +282,9 @@ class Executor:
                 output(f"SET {timeout};\n{statement.sql[0]};\nRESET lock_timeout;\n")
 
 
+NOTHING_CHANGED = "The database is in the state before this revision."
+_COMMITTED_STAYS = "What was committed before this statement stays."
+
 TRANSACTIONAL_OPTION = "alembic_safe_transactional"
 """In `--sql` mode: whether the revision that is being written is one transaction."""
 
@@ -293,14 +310,6 @@ def connection_of(context: MigrationContext) -> Connection:
     if connection is None:
         raise TypeError("a migration context in --sql mode has no connection")
     return connection
-
-
-def in_driver_autocommit(connection: Connection) -> bool:
-    """Return whether each statement on the connection commits by itself.
-
-    `Connection.get_isolation_level()` asks the server, which knows nothing of the driver's mode.
-    """
-    return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
 
 
 def in_autocommit(context: MigrationContext) -> bool:
@@ -368,13 +377,27 @@ def _scalar(connection: Connection, query: str) -> str:
     return str(query_scalar(connection, query))
 
 
-def _relations(sql: str, table: QualifiedName | None) -> tuple[QualifiedName, ...]:
+def wanted_by(sql: str, mode: LockMode, table: QualifiedName | None = None) -> Wanted:
+    """Return the locks of a statement: one mode on all that it names, for want of better.
+
+    Args:
+        sql: the statement.
+        mode: the strongest that it takes.
+        table: a relation that it locks, if one is known.
+    """
     from alembic_safe.postgres.expressions import relations_of
 
     found = relations_of(sql)
     if table is not None and table not in found:
-        return (table, *found)
-    return found
+        found = (table, *found)
+    return dict.fromkeys(found, mode)
+
+
+def _wanted(statement: Statement) -> Wanted:
+    wanted: dict[QualifiedName, LockMode] = {}
+    for sql in statement.sql:
+        wanted |= wanted_by(sql, statement.lock, statement.table)
+    return wanted
 
 
 @contextmanager

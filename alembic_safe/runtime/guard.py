@@ -30,9 +30,9 @@ from alembic_safe.rules.weights import Weights
 from alembic_safe.runtime.allowed import Assured, Origin, Reasons
 from alembic_safe.runtime.driver_text import LONG_TEXT, shape_of, without_rows
 from alembic_safe.runtime.empty_tables import about_rows
-from alembic_safe.runtime.execution import in_driver_autocommit
 from alembic_safe.runtime.interception import Outgoing, intercepted
 from alembic_safe.runtime.place import Place
+from alembic_safe.runtime.queueing import Approach, WayBlocked, locks_to_queue_for
 from alembic_safe.runtime.second_look import (
     BEFORE_THE_RUN,
     THIS_REVISION,
@@ -43,7 +43,7 @@ from alembic_safe.runtime.second_look import (
     look,
     transaction_state,
 )
-from alembic_safe.runtime.sessions import SessionSettings
+from alembic_safe.runtime.sessions import SessionSettings, in_driver_autocommit
 from alembic_safe.settings import Settings
 
 log = logging.getLogger("alembic.safe")
@@ -164,16 +164,19 @@ class Watch:
     _origins: dict[int, Origin] = field(default_factory=dict)
     _is_looking: bool = False
     _unconfirmed: tuple[int, Transaction | None] | None = None
+    _blocked: WayBlocked | None = None
 
     def before(self, outgoing: Outgoing) -> None:
-        """Judge a statement that is about to be sent.
+        """Judge a statement that is about to be sent, and see that it does not queue for long.
 
         Raises:
             UnsafeStatement: it is not sent.
+            WayBlocked, LockNotAcquired: it would have to queue; it is not sent either.
         """
         if self._is_looking:
             # The guard's own queries.
             return
+        self._raise_blocked()
         if self._unconfirmed is not None:
             # The last statement was stopped or has failed, so it changed nothing.
             mark, self.world.transaction = self._unconfirmed
@@ -188,7 +191,10 @@ class Watch:
             return
         can_read = outgoing.can_read and state in (TransactionState.IDLE, TransactionState.OPEN)
         origin = Origin.of_what_runs(self.place)
-        self._decide(self._judged(outgoing, origin, can_read=can_read), origin)
+        effects, found = self._judged(outgoing, origin, can_read=can_read)
+        self._decide(found, origin)
+        if can_read and self.place.approach is not None:
+            self._approach(self.place.approach, effects)
 
     def after(self) -> None:
         """See that the last statement was executed."""
@@ -205,7 +211,9 @@ class Watch:
 
         Raises:
             UnsafeStatement: it is not to be committed.
+            WayBlocked: a statement was not sent.
         """
+        self._raise_blocked()
         state = transaction_state(self.connection)
         found = self._whole(self.world)
         if found and state in (TransactionState.IDLE, TransactionState.OPEN):
@@ -238,8 +246,27 @@ class Watch:
         ):
             begin(self.world)
 
-    def _judged(self, outgoing: Outgoing, origin: Origin, *, can_read: bool) -> Found:
-        """Return what is to be said of a statement, after both looks."""
+    def _approach(self, approach: Approach, effects: Sequence[Effects]) -> None:
+        wanted = locks_to_queue_for(effects, self.world.search_path[0])
+        self._is_looking = True
+        try:
+            in_transaction = transaction_state(self.connection) is TransactionState.OPEN
+            approach.before(self.connection, wanted, in_transaction=in_transaction)
+        except WayBlocked as blocked:
+            self._blocked = blocked
+            raise
+        finally:
+            self._is_looking = False
+
+    def _raise_blocked(self) -> None:
+        """Go on with nothing once a statement was not sent, whoever caught that."""
+        if self._blocked is not None:
+            raise self._blocked
+
+    def _judged(
+        self, outgoing: Outgoing, origin: Origin, *, can_read: bool
+    ) -> tuple[list[Effects], Found]:
+        """Return what a text does, and what is to be said of it after both looks."""
         before, mark = self._before(), len(self.world.journal)
         text = without_rows(outgoing.text)
         effects, found = self._look(text, self.world)
@@ -259,7 +286,7 @@ class Watch:
                 found = _without_refused(effects, found)
                 learn(self.world, exact)
         self._see(effects, origin)
-        return found
+        return effects, found
 
     def _look(self, text: str, world: World) -> tuple[list[Effects], Found]:
         judgements = Judge(self._surroundings(world), rules=self.guard.rules).text(text)

@@ -1,20 +1,15 @@
-"""Waiting for locks without an end that hurts: how long, how often, and who was in the way."""
+"""Waiting for locks without an end that hurts: how long, and how often."""
 
 from __future__ import annotations
 
-import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.settings import Settings
-
-log = logging.getLogger("alembic.safe")
 
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
@@ -110,61 +105,14 @@ class Patience:
         self.spent += delay
         return True
 
+    def wait_outside(self, seconds: float) -> bool:
+        """Wait before another look at a lock; the caller is in no queue and no transaction.
 
-@dataclass(frozen=True)
-class Blocker:
-    """A session that holds a lock on a relation."""
-
-    pid: int
-    application: str
-    user: str
-    state: str
-    seconds: float
-    mode: str
-    relation: str
-    is_vacuum: bool
-
-    def __str__(self) -> str:
-        kind = "autovacuum" if self.is_vacuum else (self.application or "no application name")
-        return (
-            f"pid {self.pid} ({kind}, user {self.user}, {self.state},"
-            f" in its transaction for {self.seconds:.1f} s) holds {self.mode} on {self.relation}"
-        )
-
-
-def blockers(connection: Connection, relations: Iterable[QualifiedName]) -> tuple[Blocker, ...]:
-    """Return who holds locks on relations, their partitions and their indexes, the oldest first.
-
-    Args:
-        connection: a connection that holds no lock itself.
-        relations: what the failed statement needed.
-
-    Source: PostgreSQL documentation, 53.12 pg_locks, 27.2.3 pg_stat_activity.
-    """
-    names = [name.sql for name in relations]
-    if not names:
-        return ()
-    rows = connection.execute(_BLOCKERS, {"names": names}).all()
-    return tuple(Blocker(*row) for row in rows)
-
-
-_BLOCKERS = text(
-    """
-    WITH RECURSIVE wanted AS (
-        SELECT to_regclass(name)::oid AS oid FROM unnest(CAST(:names AS text[])) AS name
-        UNION
-        SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN wanted AS w ON w.oid = i.inhparent
-    )
-    SELECT DISTINCT ON (a.xact_start, a.pid)
-           a.pid, coalesce(a.application_name, ''), coalesce(a.usename::text, ''),
-           coalesce(a.state, a.backend_type),
-           coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::float8,
-           l.mode, l.relation::regclass::text, a.backend_type = 'autovacuum worker'
-      FROM pg_catalog.pg_locks AS l
-      JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
-     WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid()
-       AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-       AND l.relation IN (SELECT oid FROM wanted)
-     ORDER BY a.xact_start, a.pid, l.mode
-    """
-)
+        Returns:
+            False, without waiting, when the deadline leaves no time for it.
+        """
+        if self.spent + seconds >= self.settings.lock_deadline:
+            return False
+        self.sleep(seconds)
+        self.spent += seconds
+        return True

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alembic_safe.phases import Phase
+from alembic_safe.runtime.queueing import Approach
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Place:
         state: gives a sentence about what is committed and what is not.
         path: the revision's file.
         module: the global names of that file, by which its code is known where it runs.
+        approach: how its statements come to their locks; None where nobody looks.
     """
 
     revision: str
@@ -31,3 +33,4 @@ class Place:
     state: Callable[[], str]
     path: Path
     module: Mapping[str, Any]
+    approach: Approach | None = None

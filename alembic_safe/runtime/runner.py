@@ -35,7 +35,6 @@ from alembic_safe.lines import (
 )
 from alembic_safe.operations.backfill import BACKFILL_TABLE
 from alembic_safe.postgres.identifiers import QualifiedName
-from alembic_safe.runtime.execution import in_driver_autocommit
 from alembic_safe.runtime.failures import explained
 from alembic_safe.runtime.fresh import note_if_empty
 from alembic_safe.runtime.gate import (
@@ -57,6 +56,7 @@ from alembic_safe.runtime.locking import Patience
 from alembic_safe.runtime.sessions import (
     SessionSettings,
     check_server,
+    in_driver_autocommit,
     noticed_if_gone,
     one_upgrade_at_a_time,
     query_scalar,

@@ -35,6 +35,14 @@ def query_scalar(connection: Connection, sql: str) -> Any:
     return result.scalar_one()
 
 
+def in_driver_autocommit(connection: Connection) -> bool:
+    """Return whether each statement on the connection commits by itself.
+
+    `Connection.get_isolation_level()` asks the server, which knows nothing of the driver's mode.
+    """
+    return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
+
+
 def check_server(connection: Connection) -> None:
     """Refuse a server on which revisions cannot run.
 

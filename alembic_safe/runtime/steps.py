@@ -22,17 +22,20 @@ from sqlalchemy.exc import DBAPIError
 from alembic_safe.errors import HalfApplied, Interrupted, InvalidRevision, RevisionFailed
 from alembic_safe.lines import Line, marks_of
 from alembic_safe.postgres.identifiers import literal
+from alembic_safe.postgres.locks import LockMode
 from alembic_safe.runtime.execution import (
     EXECUTOR_OPTION,
+    NOTHING_CHANGED,
     Executor,
     connection_of,
-    in_driver_autocommit,
+    wanted_by,
 )
 from alembic_safe.runtime.failures import explained, is_interrupt, origin
 from alembic_safe.runtime.ledger import Ledger
 from alembic_safe.runtime.locking import RETRIED, Patience, server_message, sqlstate
 from alembic_safe.runtime.place import Place
-from alembic_safe.runtime.sessions import SessionSettings, milliseconds
+from alembic_safe.runtime.queueing import Approach, Lookout, WayBlocked, way_blocked
+from alembic_safe.runtime.sessions import SessionSettings, in_driver_autocommit, milliseconds
 
 if TYPE_CHECKING:
     from alembic.runtime.environment import EnvironmentContext
@@ -91,6 +94,10 @@ class StepRunner:
                     self._attempt(line, pending, is_upgrade, attempt, watch)
             except BaseException as error:
                 failed = pending[0]
+                if (blocked := way_blocked(error)) is not None:
+                    attempt = attempt if failed is script else 1
+                    self._wait_until_free(failed, watch, blocked)
+                    continue
                 attempt = attempt + 1 if failed is script else 2
                 self._recover(failed, watch, origin(error), attempt - 1)
             else:
@@ -138,7 +145,8 @@ class StepRunner:
         marks = marks_of(script)
         step = RevisionStep(line.scripts.revision_map, script, is_upgrade)
         context = self.environment.get_context()
-        context.opts[EXECUTOR_OPTION] = Executor(self.patience, script.revision)
+        executor = Executor(self.patience, script.revision)
+        context.opts[EXECUTOR_OPTION] = executor
         write_down = functools.partial(
             self.ledger.note_step,
             self.connection,
@@ -165,6 +173,7 @@ class StepRunner:
                 functools.partial(watch.state, script),
                 Path(script.path),
                 vars(script.module),
+                Approach(executor.lookout, lambda: marks.transactional and not watch.committed),
             )
             migrate = functools.partial(self._guarded, self.guard, place, migrate)
         step.migration_fn = functools.partial(run, context, migrate, write_down, watch)
@@ -221,12 +230,25 @@ class StepRunner:
                 reason=assured.reason,
             )
 
+    def _wait_until_free(self, script: Script, watch: _Watch, blocked: WayBlocked) -> None:
+        """Wait outside of the queue, in no transaction, for those who are in the way."""
+        if watch.committed:
+            self._abandon()
+            raise HalfApplied(script.revision, script.path, str(blocked)) from blocked
+        lookout = Lookout(self.patience, script.revision)
+        try:
+            self._abandon()
+            lookout.wait_until_free(self.connection, blocked.wanted, NOTHING_CHANGED)
+        except BaseException as later:
+            raise self._retryable(script, watch, origin(later)) from None
+
     def _recover(self, script: Script, watch: _Watch, error: BaseException, attempt: int) -> None:
         """Get ready for another attempt, or raise what the user should see."""
         busy = self._retryable(script, watch, error)
         executor = Executor(self.patience, script.revision)
         try:
-            executor.wait(self.connection, busy.statement or "", None, attempt, watch.began, busy)
+            wanted = wanted_by(busy.statement or "", LockMode.ACCESS_EXCLUSIVE)
+            executor.wait(self.connection, wanted, attempt, watch.began, busy)
             self.connection.rollback()
         except BaseException as later:
             # Ctrl-C in the pause, or the end of the connection.

@@ -1,0 +1,122 @@
+"""Blockers: who holds a lock that keeps us from taking ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.locks import LockMode
+
+PREPARED = "prepared transaction"
+AUTOVACUUM = "autovacuum"
+WRAPAROUND = "autovacuum to prevent wraparound"
+
+
+@dataclass(frozen=True)
+class Blocker:
+    """A transaction that holds a lock on a relation.
+
+    Args:
+        kind: `client backend`, or another type of `pg_stat_activity`; `autovacuum`, `autovacuum to
+            prevent wraparound`, `prepared transaction`.
+        transaction: its virtual transaction, which no other has at the same time.
+        pid: of its session; None for a prepared transaction, which has none.
+        application: the session's `application_name`; of a prepared transaction the identifier.
+        user: its role.
+        state: of the session, `active`, `idle in transaction`; empty where this role may not see.
+        seconds: since its transaction began; None where this role may not see.
+        mode: of the lock, as `pg_locks` shows it.
+        relation: the table, partition or index that is locked.
+    """
+
+    kind: str
+    transaction: str
+    pid: int | None
+    application: str
+    user: str
+    state: str
+    seconds: float | None
+    mode: str
+    relation: str
+
+    def __str__(self) -> str:
+        age = f"for {self.seconds:.1f} s" if self.seconds is not None else "for an unknown time"
+        held = f"holds {self.mode} on {self.relation}"
+        if self.kind == PREPARED:
+            return (
+                f"prepared transaction {self.application!r} (user {self.user}, prepared {age})"
+                f" {held}"
+            )
+        is_vacuum = self.kind in (AUTOVACUUM, WRAPAROUND)
+        name = self.kind if is_vacuum else (self.application or "no application name")
+        state = f", {self.state}" if self.state else ""
+        return f"pid {self.pid} ({name}, user {self.user}{state}, in its transaction {age}) {held}"
+
+
+def blockers(
+    connection: Connection, wanted: Mapping[QualifiedName, LockMode]
+) -> tuple[Blocker, ...]:
+    """Return who holds locks that conflict with ours, the oldest transaction first.
+
+    Args:
+        connection: the query takes no lock that anybody waits for.
+        wanted: the mode that we need on each relation; partitions and inheriting tables are
+            looked at with it. What is not there is left out.
+
+    Source: PostgreSQL documentation, 53.13 pg_locks, 53.17 pg_prepared_xacts, 27.2.3
+    pg_stat_activity.
+    """
+    if not wanted:
+        return ()
+    conflicting = [
+        ",".join(mode.pg_locks_name for mode in wanted[name].conflicts()) for name in wanted
+    ]
+    names = [name.sql for name in wanted]
+    rows = connection.execute(_BLOCKERS, {"names": names, "conflicting": conflicting}).all()
+    return tuple(Blocker(*row) for row in rows)
+
+
+_BLOCKERS = text(
+    f"""
+    WITH RECURSIVE wanted AS (
+        SELECT CAST(to_regclass(w.name) AS oid) AS oid, w.conflicting
+          FROM unnest(CAST(:names AS text[]), CAST(:conflicting AS text[]))
+               AS w(name, conflicting)
+         UNION
+        SELECT i.inhrelid, w.conflicting
+          FROM pg_catalog.pg_inherits AS i JOIN wanted AS w ON w.oid = i.inhparent
+    ), held AS (
+        SELECT DISTINCT ON (l.virtualtransaction, l.pid)
+               l.virtualtransaction, l.pid, l.mode, CAST(l.relation AS regclass) AS relation
+          FROM pg_catalog.pg_locks AS l
+          JOIN wanted AS w
+            ON w.oid = l.relation AND l.mode = ANY (string_to_array(w.conflicting, ','))
+         WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+           AND l.database
+               = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+         ORDER BY l.virtualtransaction, l.pid, l.relation, l.mode
+    )
+    SELECT CASE WHEN h.pid IS NULL THEN '{PREPARED}'
+                WHEN a.backend_type = 'autovacuum worker'
+                THEN CASE WHEN a.query LIKE '%(to prevent wraparound)' THEN '{WRAPAROUND}'
+                          ELSE '{AUTOVACUUM}' END
+                ELSE coalesce(a.backend_type, 'client backend') END,
+           h.virtualtransaction, h.pid,
+           coalesce(a.application_name, p.gid, ''),
+           coalesce(CAST(a.usename AS text), CAST(p.owner AS text), ''),
+           coalesce(a.state, ''),
+           CAST(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared))
+                AS double precision) AS seconds,
+           h.mode, CAST(h.relation AS text)
+      FROM held AS h
+      LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = h.pid
+      LEFT JOIN pg_catalog.pg_locks AS own
+        ON h.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid' AND own.granted
+       AND own.virtualtransaction = h.virtualtransaction
+      LEFT JOIN pg_catalog.pg_prepared_xacts AS p ON p.transaction = own.transactionid
+     ORDER BY seconds DESC NULLS FIRST, h.pid
+    """
+)
