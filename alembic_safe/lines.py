@@ -43,7 +43,8 @@ class Revision:
         completes: for a contract revision, the revision of the history it completes.
         depends_on: for a contract revision, the contract revisions it builds on.
         needs_contract: contract revisions that must be applied before it.
-        touches: for a contract revision, what it removes, renames or tightens.
+        touches: for a contract revision, what it removes, renames or tightens, and what it makes
+            unique.
     """
 
     revision: str

@@ -40,7 +40,7 @@ class Marks:
         completes: for a contract revision, the revision of the history that it completes.
         needs_contract: contract revisions that must be applied before this one.
         touches: for a contract revision, the tables, columns, indexes and constraints it
-            removes, renames or tightens.
+            removes, renames or tightens, and columns that it makes unique.
     """
 
     phase: Phase | None = None

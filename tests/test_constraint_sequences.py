@@ -370,6 +370,24 @@ def test_a_foreign_key_to_what_becomes_unique_comes_after_it(
     assert schema(database) == before
 
 
+def test_foreign_keys_to_one_table_need_not_wait_for_each_other(
+    database: Database, tmp_path: Path
+) -> None:
+    """Two changes are deployed with one release."""
+    made = environment(tmp_path, database, "", models(key_to_users("user_id")))
+    made.upgrade("head", "contract=now")
+    made.metadata = models(key_to_users("user_id"), key_to_users("age"))
+    made.autogenerate("second")
+    made.upgrade("head", "contract=now")
+    made.downgrade("base")
+    made.upgrade("head", "release=r1")
+    assert "needs_contract" not in "".join(path.read_text() for path in made.files())
+
+
+def key_to_users(column: str) -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint([column], ["users.id"])
+
+
 # A unique constraint that another one takes the place of.
 
 

@@ -434,7 +434,12 @@ class TestAddUniqueConstraint:
             )
         ]
         assert plan[0].requires == "users has no duplicates in the columns of uq."
-        assert plan[0].touches == ("constraint uq", "index uq", "column users.name")
+        assert plan[0].touches == (
+            "constraint uq",
+            "index uq",
+            "column users.name",
+            "unique users(name)",
+        )
 
     def test_of_columns_that_the_old_release_does_not_know_need_not_wait(self) -> None:
         new = [(USERS, "name")]
@@ -498,4 +503,23 @@ class TestForeignKeyToWhatBecomesUnique:
         sequence = arrange(plans_for([self.KEY, unique_one], snapshot))
         first, second = sequence.contracts
         assert [step.table for step in (*first.steps, *second.steps)] == [USERS, ORDERS]
-        assert set(first.touches) & set(second.touches) == {"column users.name"}
+        assert set(first.touches) & second.follows == {"unique users(name)"}
+
+    def test_has_nothing_to_do_with_another_one_to_the_same_columns(self) -> None:
+        other = ops.CreateForeignKeyOp("fk2", "items", "users", ["user_name"], ["name"])
+        items = table(QualifiedName("items"))
+        sequence = arrange(plans_for([self.KEY, other], surroundings(items, table(ORDERS))))
+        first, second = sequence.contracts
+        assert first.follows & set(second.touches) == second.follows & set(first.touches) == set()
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"postgresql_where": sa.text("name <> ''")}, {"postgresql_ops": {"name": "text_pattern"}}],
+    )
+    def test_is_not_one_to_what_an_index_of_some_rows_makes_unique(
+        self, options: dict[str, Any]
+    ) -> None:
+        snapshot = surroundings(new_columns=[(ORDERS, "user_name")])
+        index = ops.CreateIndexOp("ux", "users", ["name"], unique=True, **options)
+        plans = plans_for([self.KEY, index], snapshot)
+        assert [step.phase.value for step in plans[1]] == ["expand", "migrate"]

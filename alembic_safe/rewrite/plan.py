@@ -26,7 +26,9 @@ class Step:
         locks: existing tables on which it takes a lock that blocks reads or writes.
         lock: the first mode in which it takes them.
         touches: names of what it adds, changes or removes, as `column users.name`, `index ix`,
-            `constraint ck`: later revisions that touch the same have to come after it.
+            `constraint ck`: later revisions that touch the same have to come after it. What
+            makes columns unique has that too, as `unique_name` writes it.
+        needs: what other steps may touch, and it does not: it has to come after those.
         commits_alone: an expand step whose operations commit one by one, as those of the other
             phases do.
     """
@@ -40,6 +42,7 @@ class Step:
     locks: frozenset[QualifiedName] = frozenset()
     lock: LockMode = LockMode.ACCESS_EXCLUSIVE
     touches: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     commits_alone: bool = False
 
 
@@ -80,6 +83,11 @@ class RevisionDraft:
     def touches(self) -> tuple[str, ...]:
         """What the steps touch."""
         return tuple(dict.fromkeys(name for step in self.steps for name in step.touches))
+
+    @property
+    def follows(self) -> frozenset[str]:
+        """What earlier revisions touch that it has to come after."""
+        return frozenset(self.touches).union(*(step.needs for step in self.steps))
 
 
 @dataclass(frozen=True)

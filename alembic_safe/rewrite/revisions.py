@@ -241,9 +241,10 @@ def _wrapped(paragraph: str) -> str:
 
 
 def _meeting(draft: RevisionDraft, known: Iterable[Revision]) -> tuple[str, ...]:
-    """Return the earlier contract revisions that touch what a draft touches."""
-    touched = set(draft.touches)
-    return tuple(contract.revision for contract in known if touched.intersection(contract.touches))
+    """Return the earlier contract revisions that touch what a draft touches or needs."""
+    return tuple(
+        contract.revision for contract in known if draft.follows.intersection(contract.touches)
+    )
 
 
 def _known_contracts(context: MigrationContext, history: ScriptDirectory) -> tuple[Revision, ...]:

@@ -33,8 +33,8 @@ from alembic_safe.rewrite.recipes.unique_constraints import (
     add_unique_constraint,
     change_unique_constraint,
     drop_unique_constraint,
-    unique_columns,
 )
+from alembic_safe.rewrite.recipes.uniqueness import Uniqueness, unique_name
 from alembic_safe.rewrite.renames import RenameColumnOp
 
 __all__ = ["Surroundings", "plans_for"]
@@ -92,17 +92,14 @@ def _rank(operation: MigrateOperation) -> int:
 
 def _made_unique(
     operations: Sequence[MigrateOperation], surroundings: Surroundings
-) -> Iterator[tuple[QualifiedName, frozenset[str]]]:
+) -> Iterator[str]:
     for operation in operations:
-        if isinstance(operation, ops.CreateUniqueConstraintOp):
-            columns = unique_columns(operation)
-        elif isinstance(operation, ops.CreateIndexOp) and operation.unique:
-            columns = [column.name for column in operation.to_index().columns]
-        else:
+        if not isinstance(operation, (ops.CreateUniqueConstraintOp, ops.CreateIndexOp)):
             continue
-        table = QualifiedName(str(operation.table_name), operation.schema)
-        if table not in surroundings.new_tables:
-            yield table, frozenset(columns)
+        table = QualifiedName(operation.table_name, operation.schema)
+        unique = Uniqueness.of_operation(operation)
+        if unique is not None and table not in surroundings.new_tables:
+            yield unique_name(table, unique.columns)
 
 
 def _dropped_foreign_keys(

@@ -25,6 +25,7 @@ from alembic_safe.rewrite.plan import Plan, Step
 from alembic_safe.rewrite.recipes.details import constraint_details
 from alembic_safe.rewrite.recipes.indexes import plain_on_new_table
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
+from alembic_safe.rewrite.recipes.uniqueness import unique_name
 
 _PARTITIONED_NOT_VALID_VERSION = 18
 
@@ -44,13 +45,10 @@ def add_foreign_key(operation: ops.CreateForeignKeyOp, surroundings: Surrounding
     validate = ValidateConstraintOp(key.constraint_name, table.name, table.schema)
     referenced = QualifiedName(key.referent_table, key.referent_schema)
     says = f"foreign key {key.constraint_name} from {table} to {referenced}"
-    touches = (
-        f"constraint {key.constraint_name}",
-        *_columns(table, key.local_cols),
-        # What makes them unique may be the work of a contract revision.
-        *_columns(referenced, key.remote_cols),
-    )
-    refers_to_new = (referenced, frozenset(key.remote_cols)) in surroundings.made_unique
+    touches = (f"constraint {key.constraint_name}", *_columns(table, key.local_cols))
+    # What makes them unique may be the work of a contract revision.
+    needs = (unique_name(referenced, key.remote_cols),)
+    refers_to_new = not surroundings.made_unique.isdisjoint(needs)
     if surroundings.are_new(table, key.local_cols) and not refers_to_new:
         locks = {table, referenced} - surroundings.new_tables
         return (
@@ -63,6 +61,7 @@ def add_foreign_key(operation: ops.CreateForeignKeyOp, surroundings: Surrounding
                 locks=frozenset(locks),
                 lock=LockMode.SHARE_ROW_EXCLUSIVE,
                 touches=touches,
+                needs=needs,
             ),
             Step(
                 phase=Phase.MIGRATE,
@@ -81,6 +80,7 @@ def add_foreign_key(operation: ops.CreateForeignKeyOp, surroundings: Surrounding
             says=f"Adds {says}, then checks the rows that are there while the table is in use.",
             requires=f"no release writes rows of {table} that {referenced} has no row for.",
             touches=touches,
+            needs=needs,
         ),
     )
 

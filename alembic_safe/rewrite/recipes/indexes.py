@@ -20,6 +20,7 @@ from alembic_safe.postgres.expressions import index_body
 from alembic_safe.postgres.identifiers import QualifiedName, derived_name
 from alembic_safe.rewrite.plan import Plan, Step
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
+from alembic_safe.rewrite.recipes.uniqueness import Uniqueness, unique_name
 
 _IGNORED = frozenset({"postgresql_concurrently", "if_not_exists"})
 """Options that say how the index is built, not what it is."""
@@ -33,6 +34,7 @@ def create_index(operation: ops.CreateIndexOp, surroundings: Surroundings) -> Pl
         return (plain_on_new_table(operation, table),)
     refuse_partitioned(table, surroundings, f"index {operation.index_name}")
     concurrent = concurrently(operation, surroundings)
+    unique = Uniqueness.of_operation(operation)
     tightens = concurrent.unique and not surroundings.are_new(table, _columns(operation))
     return (
         Step(
@@ -49,6 +51,7 @@ def create_index(operation: ops.CreateIndexOp, surroundings: Surroundings) -> Pl
             touches=(
                 f"index {concurrent.index_name}",
                 *(f"column {table}.{column}" for column in _columns(operation)),
+                *((unique_name(table, unique.columns),) if unique is not None else ()),
             ),
         ),
     )

@@ -30,7 +30,8 @@ class Surroundings:
         compile_sql: writes an expression as SQL.
         renamed_columns: those of `new_columns` that are the targets of renames: by the trigger the
             old release writes them too.
-        made_unique: sets of columns that the same diff makes unique, on tables that are there.
+        made_unique: columns that the same diff makes unique, on tables that are there, as
+            `unique_name` writes them.
         dropped_foreign_keys: foreign keys that the same diff drops, by table and name.
     """
 
@@ -43,7 +44,7 @@ class Surroundings:
     dropped_columns: tuple[tuple[QualifiedName, str], ...] = ()
     changed_indexes: frozenset[tuple[QualifiedName, str]] = frozenset()
     renamed_columns: frozenset[tuple[QualifiedName, str]] = frozenset()
-    made_unique: frozenset[tuple[QualifiedName, frozenset[str]]] = frozenset()
+    made_unique: frozenset[str] = frozenset()
     dropped_foreign_keys: frozenset[tuple[QualifiedName, str]] = frozenset()
 
     def are_new(self, table: QualifiedName, columns: Collection[str]) -> bool:

@@ -36,7 +36,7 @@ from alembic_safe.rewrite.recipes.indexes import (
     refuse_replica_identity,
 )
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
-from alembic_safe.rewrite.recipes.uniqueness import Uniqueness
+from alembic_safe.rewrite.recipes.uniqueness import Uniqueness, unique_name
 
 
 def add_unique_constraint(
@@ -69,6 +69,7 @@ def add_unique_constraint(
                 f"constraint {name}",
                 f"index {name}",
                 *(f"column {table}.{column}" for column in columns),
+                unique_name(table, columns),
             ),
         ),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,16 @@ import sqlalchemy as sa
 from alembic.operations import ops
 
 from alembic_safe.postgres.catalog import ConstraintInfo
+from alembic_safe.postgres.identifiers import QualifiedName
 
 _OTHER_KINDS = ("postgresql_where", "postgresql_ops", "postgresql_using")
 """Options of an index that refuses other rows than a constraint of its columns."""
+
+
+def unique_name(table: QualifiedName, columns: Iterable[str]) -> str:
+    """Return the name, among those that steps touch and need, of some columns being unique: a step
+    that makes them so touches it, and a foreign key that refers to them needs it."""
+    return f"unique {table}({', '.join(sorted(columns))})"
 
 
 @dataclass(frozen=True)
