@@ -370,13 +370,32 @@ def test_a_foreign_key_to_what_becomes_unique_comes_after_it(
     assert schema(database) == before
 
 
+def test_foreign_keys_to_what_becomes_unique_come_after_all_that_does(
+    database: Database, tmp_path: Path
+) -> None:
+    """Two tables that refer to each other."""
+    metadata = models(
+        sa.UniqueConstraint("age"), sa.ForeignKeyConstraint(["user_id"], ["users.age"])
+    )
+    metadata.tables["users"].append_constraint(sa.UniqueConstraint("age"))
+    back = sa.ForeignKeyConstraint(["age"], ["orders.age"], name="fk", use_alter=True)
+    metadata.tables["users"].append_constraint(back)
+    made = environment(tmp_path, database, "", metadata)
+    before = schema(database)
+    made.upgrade("head", "contract=now")
+    made.check()
+    made.downgrade("base")
+    assert schema(database) == before
+
+
 def test_foreign_keys_to_one_table_need_not_wait_for_each_other(
     database: Database, tmp_path: Path
 ) -> None:
     """Two changes are deployed with one release."""
     made = environment(tmp_path, database, "", models(key_to_users("user_id")))
     made.upgrade("head", "contract=now")
-    made.metadata = models(key_to_users("user_id"), key_to_users("age"))
+    made.metadata = models(key_to_users("user_id"))
+    made.metadata.tables["orders"].append_column(sa.Column("by_id", sa.ForeignKey("users.id")))
     made.autogenerate("second")
     made.upgrade("head", "contract=now")
     made.downgrade("base")

@@ -59,10 +59,10 @@ class TestAddForeignKey:
         assert {"constraint fk", "column orders.user_id"} <= set(plan[0].touches)
         assert plan[0].requires == "no release writes rows of orders that users has no row for."
 
-    def test_touches_what_it_refers_to(self) -> None:
-        # A contract revision may be what makes the referenced column unique.
+    def test_needs_what_makes_unique_that_to_which_it_refers(self) -> None:
         (step,) = plan_of(key(["user_name"], remote=["name"]))
-        assert "column users.name" in step.touches
+        assert step.needs == ("unique users(name)",)
+        assert step.touches == ("constraint fk", "column orders.user_name")
 
     def test_of_a_new_column_need_not_wait(self) -> None:
         plan = plan_of(key(["user_id"]), surroundings(new_columns=[(ORDERS, "user_id")]))

@@ -104,7 +104,8 @@ def arrange(plans: Iterable[Plan]) -> RevisionSequence:
     A transactional revision takes blocking locks on one existing table, and never a stronger one
     after a weaker one: a client that has read the table and waits to write to it would deadlock
     with us. Everything that does not run in a transaction shares one migrate revision; contract
-    revisions are one for each table.
+    revisions are one for each table, and steps that need what others of them do come in further
+    ones after those.
     A contract revision has to complete a revision of the history, so that the gate can tell when
     the release that needs it came; where there would be none, an empty one is written.
     """
@@ -139,7 +140,10 @@ def _grouped_by_lock(steps: Sequence[Step]) -> tuple[RevisionDraft, ...]:
 
 
 def _grouped_by_table(steps: Sequence[Step]) -> tuple[RevisionDraft, ...]:
-    groups: dict[QualifiedName, list[Step]] = {}
-    for step in steps:
-        groups.setdefault(step.table, []).append(step)
+    touched = {name for step in steps for name in step.touches}
+    groups: dict[tuple[bool, QualifiedName], list[Step]] = {}
+    for is_late in (False, True):
+        for step in steps:
+            if touched.isdisjoint(step.needs) is not is_late:
+                groups.setdefault((is_late, step.table), []).append(step)
     return tuple(RevisionDraft(Phase.CONTRACT, tuple(group)) for group in groups.values())
