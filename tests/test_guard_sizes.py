@@ -21,10 +21,11 @@ LOCKS_ALONE = LintSettings(
 
 @pytest.fixture
 def connection(database: Database) -> Iterator[sa.Connection]:
-    """One to a database with a large and a small table."""
+    """One to a database with a large, a small and an empty table."""
     database.execute(
         """
         CREATE TABLE large (id int PRIMARY KEY, a int, note text);
+        CREATE TABLE empty (id int PRIMARY KEY);
         CREATE TABLE small (id int PRIMARY KEY, a int, note text);
         INSERT INTO large SELECT n, n, repeat('x', 1900) FROM generate_series(1, 800) AS n;
         INSERT INTO small SELECT n, n, 'x' FROM generate_series(1, 5) AS n;
@@ -71,6 +72,11 @@ def test_a_large_table_does_not_become_small_by_what_follows(
     connection: sa.Connection, text: str
 ) -> None:
     assert stopped(connection, text)
+
+
+def test_what_is_lost_beside_an_empty_table_counts(connection: sa.Connection) -> None:
+    assert stopped(connection, "TRUNCATE empty") == ""
+    assert "[truncate]" in stopped(connection, "TRUNCATE empty, large")
 
 
 FILL = "INSERT INTO small SELECT n, n, repeat('x', 1900) FROM generate_series(10, 800) AS n"

@@ -12,7 +12,14 @@ from collections.abc import Iterator, Sequence
 from alembic_safe.postgres.effects import Change, Effects, NameChange
 from alembic_safe.postgres.effects.world import Constraint, TypeName
 from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings, only_for
-from alembic_safe.rules.reading import is_named, subcommands, unless, words, written
+from alembic_safe.rules.reading import (
+    is_named,
+    subcommands,
+    tables_among,
+    unless,
+    words,
+    written,
+)
 
 _TABLES = frozenset({"table", "view", "materialized view", "foreign table"})
 _OTHERS = frozenset({"type", "domain", "value", "attribute", "function", "sequence"})
@@ -325,6 +332,7 @@ def hidden_object(effects: Effects, surroundings: Surroundings) -> Iterator[Find
             " schema",
             hidden[0].relation,
             advice=_CONTRACT,
+            others=tables_among([each.relation for each in hidden], effects, surroundings.world),
         )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.effects import Change, Effects, NameChange
 from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings, only_for
-from alembic_safe.rules.reading import is_named, shown, subcommands, words, written
+from alembic_safe.rules.reading import is_named, shown, subcommands, tables_among, words, written
 
 
 @only_for("drop_stmt", "alter_table_stmt", needs="changes")
@@ -36,6 +36,7 @@ def drop_column(effects: Effects, surroundings: Surroundings) -> Iterator[Findin
         table,
         advice="take the column from the model and let `alembic revision --autogenerate` write a"
         " contract revision, which waits until no release uses it",
+        others=tables_among([each.relation for each in columns], effects, surroundings.world),
     )
 
 
@@ -122,6 +123,9 @@ def drop_cascade(effects: Effects, surroundings: Surroundings) -> Iterator[Findi
         f"CASCADE also drops whatever depends on it and is not named{known}",
         effects.changes[0].relation if effects.changes else next(iter(effects.locks), None),
         advice="drop what depends on it by name, and leave CASCADE out",
+        others=tables_among(
+            [each.relation for each in effects.changes], effects, surroundings.world
+        ),
     )
 
 
@@ -141,6 +145,7 @@ def truncate(effects: Effects, surroundings: Surroundings) -> Iterator[Finding]:
         f"all rows of {names} are lost",
         next(iter(effects.locks)),
         advice="delete by condition, in batches that commit one by one",
+        others=tables_among(effects.locks, effects, surroundings.world),
     )
 
 

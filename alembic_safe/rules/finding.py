@@ -49,9 +49,10 @@ class Finding:
         code: stable name of the rule, lower case with hyphens, `index-not-concurrent`.
         severity: how bad it is.
         message: the consequence in one sentence, with the real names and without a full stop.
-        relation: the table that suffers, for the severity by table; None where there is none.
+        relation: the table that suffers; None where there is none.
         fix: the safe sequence, if it can be given exactly.
         advice: what to do instead where no fix shows it, in one sentence without a full stop.
+        others: tables that suffer too, or that decide for how long; `relation` may be among them.
     """
 
     code: str
@@ -60,6 +61,13 @@ class Finding:
     relation: QualifiedName | None = None
     fix: Fix | None = None
     advice: str = ""
+    others: tuple[QualifiedName, ...] = ()
+
+    @property
+    def relations(self) -> tuple[QualifiedName, ...]:
+        """All tables that it is about, for the severity by table and what is ignored by table."""
+        first = () if self.relation is None else (self.relation,)
+        return tuple(dict.fromkeys((*first, *self.others)))
 
     @property
     def docs(self) -> str:

@@ -18,6 +18,7 @@ from alembic_safe.rules.reading import (
     new_constraints,
     subcommands,
     table_of,
+    tables_among,
     unless,
     words,
     written,
@@ -50,6 +51,7 @@ def index_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iterat
             "build it ON ONLY the partitioned table, concurrently on each partition, and attach"
             " each with ALTER INDEX ... ATTACH PARTITION",
         ),
+        others=tables_among(effects.blocking, effects, world),
     )
 
 
@@ -80,6 +82,7 @@ def set_not_null_scan(effects: Effects, surroundings: Surroundings) -> Iterator[
         f" {words(names)}{unless('a valid CHECK proves it', table, effects, world)}",
         table,
         not_null.set_not_null(effects, surroundings),
+        others=tables_among(effects.blocking, effects, world),
     )
 
 
@@ -122,6 +125,7 @@ def add_constraint_validated(effects: Effects, surroundings: Surroundings) -> It
                 "before PostgreSQL 18 add it NOT VALID on each partition and validate it there;"
                 " then the partitioned table takes it without a scan",
             ),
+            others=tables_among(effects.blocking, effects, world),
         )
 
 
@@ -162,6 +166,7 @@ def constraint_builds_index(effects: Effects, surroundings: Surroundings) -> Ite
                 "build a unique index concurrently on each partition, and make it the constraint"
                 " there; then the partitioned table takes it over",
             ),
+            others=tables_among(effects.blocking, effects, world),
         )
 
 
@@ -189,6 +194,7 @@ def primary_key_scan(effects: Effects, surroundings: Surroundings) -> Iterator[F
                 f"{unless('they are NOT NULL', table, effects, world)}",
                 table,
                 not_null.primary_key_of_not_null(effects, surroundings),
+                others=tables_among(effects.blocking, effects, world),
             )
 
 
@@ -213,6 +219,7 @@ def exclusion_constraint(effects: Effects, surroundings: Surroundings) -> Iterat
                 table_of(effects, world),
                 advice="PostgreSQL has no online form: add it while nobody uses the table, or to a"
                 " new table that takes its place",
+                others=tables_among(effects.blocking, effects, world),
             )
 
 
@@ -242,6 +249,7 @@ def table_rewrite(effects: Effects, surroundings: Surroundings) -> Iterator[Find
         f" again{why}",
         table_of(effects, world),
         columns.column_in_steps(effects, surroundings),
+        others=tables_among(effects.blocking, effects, world),
     )
 
 
@@ -287,6 +295,7 @@ def column_type_change(effects: Effects, surroundings: Surroundings) -> Iterator
         table_of(effects, world),
         advice="add a column of the new type, keep the two equal with a trigger, fill it in"
         " batches, and swap them once everything uses the new one",
+        others=tables_among(effects.blocking, effects, world),
     )
 
 
@@ -350,6 +359,7 @@ def work_while_locked(effects: Effects, surroundings: Surroundings) -> Iterator[
         advice=""
         if is_own
         else "put it into a revision of its own, so that what it follows is committed before",
+        others=tables_among([*effects.blocking, *worked], effects, world),
     )
 
 

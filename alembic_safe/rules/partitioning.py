@@ -12,6 +12,7 @@ from alembic_safe.rules.reading import (
     shown,
     subcommands,
     table_of,
+    tables_among,
     unless,
     words,
     written,
@@ -46,6 +47,7 @@ def attach_partition_scan(effects: Effects, surroundings: Surroundings) -> Itera
         advice="before, give the table a CHECK that says what the bounds say, NOT VALID, validate"
         " it, and build the parent's indexes on it concurrently; a default partition needs a CHECK"
         " that says the opposite",
+        others=tables_among(effects.blocking, effects, world),
     )
 
 
@@ -71,6 +73,7 @@ def partition_created_in_place(effects: Effects, surroundings: Surroundings) -> 
             f"blocks {blocked_tables(effects, world)} {how_long}{wait}",
             parent,
             partitions.created_and_attached(effects, surroundings),
+            others=tables_among(effects.blocking, effects, world),
         )
 
 

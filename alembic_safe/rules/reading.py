@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -249,6 +249,21 @@ def locked_tables(effects: Effects, world: World) -> list[QualifiedName]:
         for name, mode in effects.locks.items()
         if mode.blocks_reads_or_writes and name not in indexes and name not in world.index_tables
     ]
+
+
+def tables_among(
+    names: Iterable[QualifiedName], effects: Effects, world: World
+) -> tuple[QualifiedName, ...]:
+    """Return the tables and views among relations and indexes, without partitions of one of them:
+    they belong to it."""
+    found = {name: as_it_was(name, effects, world) for name in names}
+    return tuple(
+        name
+        for name, relation in found.items()
+        if relation is not None
+        and relation.kind != "S"
+        and not (relation.is_partition and set(relation.parents) & found.keys())
+    )
 
 
 def unless(condition: str, table: QualifiedName, effects: Effects, world: World) -> str:

@@ -10,6 +10,7 @@ from alembic_safe.rules.fixes import indexes
 from alembic_safe.rules.reading import (
     blocked_tables,
     shown,
+    tables_among,
     words,
 )
 
@@ -33,6 +34,7 @@ def reindex_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iter
             " index is built again",
             built[0],
             indexes.reindex_concurrently(effects, surroundings),
+            others=tables_among(built, effects, surroundings.world),
         )
 
 
@@ -53,6 +55,7 @@ def vacuum_full(effects: Effects, surroundings: Surroundings) -> Iterator[Findin
             effects.rewrites[0],
             advice="VACUUM makes the space usable again and blocks nobody; pg_repack and pg_squeeze"
             " give it back while the table is in use",
+            others=tables_among(effects.blocking, effects, surroundings.world),
         )
 
 
@@ -72,6 +75,7 @@ def refresh_not_concurrent(effects: Effects, surroundings: Surroundings) -> Iter
             indexes.refresh_concurrently(effects, surroundings),
             advice="refresh it CONCURRENTLY, for which it needs a unique index on columns, without"
             " WHERE",
+            others=tables_among(effects.blocking, effects, surroundings.world),
         )
 
 
@@ -91,6 +95,7 @@ def domain_constraint(effects: Effects, surroundings: Surroundings) -> Iterator[
             effects.scans[0],
             advice="add it NOT VALID, which holds for new values, and do not validate it; or give"
             " each table a CHECK, NOT VALID, and validate that",
+            others=tables_among(effects.blocking, effects, surroundings.world),
         )
 
 

@@ -24,7 +24,7 @@ class Ignored:
         code: of the rule.
         reason: why that is right here.
         revisions: only of these revisions, or of these `.sql` files by name; none is all.
-        tables: only about these tables; none is all.
+        tables: only about these tables, and about no other beside them; none is all.
     """
 
     code: str
@@ -43,8 +43,10 @@ class Ignored:
             return False
         if self.revisions and not set(self.revisions) & set(names):
             return False
-        relation = finding.relation
-        return not self.tables or (relation is not None and is_among(relation, self.tables))
+        if not self.tables:
+            return True
+        relations = finding.relations
+        return bool(relations) and all(is_among(each, self.tables) for each in relations)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from alembic_safe.rules.reading import (
     shown,
     strings,
     table_of,
+    tables_among,
     words,
 )
 
@@ -164,6 +165,9 @@ def backfill_beside_ddl(effects: Effects, surroundings: Surroundings) -> Iterato
         held[0],
         rows.in_batches(effects, surroundings),
         "" if effects.node_name == "update_stmt" else "put it into a revision of its own",
+        others=tables_among(
+            [*held, table_of(effects, surroundings.world)], effects, surroundings.world
+        ),
     )
 
 

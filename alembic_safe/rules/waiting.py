@@ -12,6 +12,7 @@ from alembic_safe.rules.reading import (
     blocked_tables,
     locked_tables,
     shown,
+    tables_among,
     words,
 )
 
@@ -45,6 +46,7 @@ def drop_index_not_concurrent(effects: Effects, surroundings: Surroundings) -> I
         f"waits for every query on {names}, and whatever comes after waits behind it",
         tables[0] if tables else None,
         indexes.drop_index_concurrently(effects, surroundings),
+        others=tables_among(tables, effects, world),
     )
 
 
@@ -75,6 +77,7 @@ def several_tables_locked(effects: Effects, surroundings: Surroundings) -> Itera
             f" writes of {words([shown(name, effects, world) for name in held])} wait too",
             more[0],
             advice="put it into a revision of its own",
+            others=tables_among([*more, *held], effects, world),
         )
 
 
@@ -92,6 +95,7 @@ def lock_table(effects: Effects, surroundings: Surroundings) -> Iterator[Finding
             Severity.WARNING,
             f"blocks {blocked_tables(effects, surroundings.world)} until the transaction ends",
             tables[0],
+            others=tables_among(tables, effects, surroundings.world),
         )
 
 
@@ -116,6 +120,7 @@ def lock_timeout_missing(
                 f"may wait for {names} without limit, and reads and writes wait behind it",
                 tables[0],
                 fix("", [effects.sql], surroundings),
+                others=tables_among(tables, effects, surroundings.world),
             )
             yield effects, finding
             return

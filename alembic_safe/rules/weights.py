@@ -32,14 +32,12 @@ class Weights:
     def weigh(self, finding: Finding, effects: Effects, world: World) -> Finding | None:
         """Return a finding with the severity that it has here; None where it is turned off."""
         severity = self.settings.severity.get(finding.code, finding.severity)
-        relation = finding.relation
-        if relation is not None:
-            is_hot = is_among(relation, self.settings.hot_tables)
-            if is_hot and severity is Severity.WARNING:
-                severity = Severity.ERROR
-            is_work = finding.code in _ABOUT_LOCKS and effects.works
-            if is_work and not is_hot and self._is_over_in_an_instant(effects, world):
-                severity = _LOWER.get(severity, severity)
+        is_hot = any(is_among(each, self.settings.hot_tables) for each in finding.relations)
+        if is_hot and severity is Severity.WARNING:
+            severity = Severity.ERROR
+        is_work = finding.code in _ABOUT_LOCKS and effects.works
+        if is_work and not is_hot and self._is_over_in_an_instant(effects, world):
+            severity = _LOWER.get(severity, severity)
         return None if severity is Severity.OFF else replace(finding, severity=severity)
 
     def _is_over_in_an_instant(self, effects: Effects, world: World) -> bool:

@@ -15,7 +15,7 @@ from alembic_safe.rules.reading import as_it_was
 from alembic_safe.rules.transactions import backfill_beside_ddl, unbatched_update
 
 _ABOUT_ROWS: frozenset[Rule] = frozenset({*DATA_LOSS, unbatched_update})
-"""Rules whose findings are about the rows of the relation that they name."""
+"""Rules whose findings are about the rows of the relations that they name."""
 
 
 def about_rows(rules: Sequence[Rule]) -> Rule:
@@ -30,8 +30,8 @@ def about_rows(rules: Sequence[Rule]) -> Rule:
                 _writes_to_empty_table(effects, world)
                 if rule is backfill_beside_ddl
                 else rule in _ABOUT_ROWS
-                and finding.relation is not None
-                and _is_empty(finding.relation, effects, world)
+                and bool(finding.relations)
+                and all(_is_empty(each, effects, world) for each in finding.relations)
             )
             if not is_about_nothing:
                 yield finding
