@@ -54,6 +54,7 @@ ALLOW = f"# alembic-safe: allow analyze -- {REASON}"
         f'op.execute(\n    {ALLOW}\n    "ANALYZE t"\n)',
         f'op.execute(\n    "ANALYZE t"\n)  {ALLOW}',
         '# alembic-safe: allow vacuum, analyze -- both\nop.execute("ANALYZE t; VACUUM t")',
+        f'match "a":\n    case _:\n        {ALLOW}\n        op.execute("ANALYZE t")',
         f'def both():\n    op.execute("ANALYZE t")  {ALLOW}\nboth()',
         f'with op.batch_alter_table("t"):\n    op.execute("ANALYZE t")  {ALLOW}',
         f'with op.batch_alter_table("t") as batch:  {ALLOW}\n    op.execute("ANALYZE t")',
@@ -137,6 +138,9 @@ def test_assured_lets_through(project: LintedProject) -> None:
     [
         f'{ALLOW}\npass\nop.execute("ANALYZE t")',
         f'op.execute("ANALYZE t")\n{ALLOW}\npass',
+        f'match "a":\n    case "b":\n        {ALLOW}\n        pass\n'
+        '    case _:\n        op.execute("ANALYZE t")',
+        f'if not op:\n    {ALLOW}\n    pass\nelse:\n    op.execute("ANALYZE t")',
         'op.execute("ANALYZE t")  # alembic-safe: allow vacuum -- another code',
         f'text = "{ALLOW}"\nop.execute("ANALYZE t")',
         f'op.execute("ANALYZE t /* {ALLOW} */")',

@@ -112,7 +112,7 @@ class RevisionSource(Source):
             last = node.end_lineno or node.lineno
             if isinstance(node, ast.With):
                 last = last if line == node.lineno else node.body[0].lineno - 1
-            elif hasattr(node, "body"):
+            elif hasattr(node, "body") or isinstance(node, ast.Match):
                 last = node.lineno
             if node.lineno <= line <= last:
                 found = Extent(node.lineno, last)
@@ -164,7 +164,7 @@ class RevisionSource(Source):
 
 def _statements_in(block: ast.AST) -> Iterator[ast.stmt]:
     """Yield the statements of a block, each before those inside of it; expressions have none."""
-    for name in ("body", "orelse", "finalbody", "handlers"):
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
         for node in getattr(block, name, ()):
             if isinstance(node, ast.stmt):
                 yield node
