@@ -17,7 +17,7 @@ from in_process import Environment
 from schema import OWN_TABLES, Schema, schema_of
 from waiting import wait_until
 
-from alembic_safe.errors import CannotRewrite, StatementFailed, VerificationFailed
+from alembic_safe.errors import CannotRewrite, ContractNeeded, StatementFailed, VerificationFailed
 
 TABLES = """
 CREATE SCHEMA "Shop 1";
@@ -386,6 +386,56 @@ def test_foreign_keys_to_what_becomes_unique_come_after_all_that_does(
     made.check()
     made.downgrade("base")
     assert schema(database) == before
+
+
+def with_items(metadata: sa.MetaData, **options: Any) -> sa.MetaData:
+    """The models with one more table, that refers to `orders.age`."""
+    sa.Table(
+        "items",
+        metadata,
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("age", sa.ForeignKey("orders.age", **options)),
+        sa.Column("user_id", sa.ForeignKey("users.id")),
+    )
+    return metadata
+
+
+@pytest.mark.parametrize("options", [{}, {"use_alter": True, "name": "fk"}])
+def test_a_new_table_gets_its_key_when_that_to_which_it_refers_is_unique(
+    options: dict[str, Any], database: Database, tmp_path: Path
+) -> None:
+    metadata = with_items(models(sa.UniqueConstraint("age")), **options)
+    made = environment(tmp_path, database, "", metadata)
+    before = schema(database)
+    made.upgrade("head", "contract=hold")
+    assert keys_of_items(database) == [("FOREIGN KEY (user_id) REFERENCES users(id)",)]
+    made.upgrade("head", "contract=now")
+    assert keys_of_items(database)[0] == ("FOREIGN KEY (age) REFERENCES orders(age)",)
+    made.check()
+    made.downgrade("base")
+    assert schema(database) == before
+
+
+def keys_of_items(database: Database) -> list[tuple[Any, ...]]:
+    return database.execute(
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'items'::regclass"
+        " AND contype = 'f' ORDER BY 1"
+    )
+
+
+def test_a_new_table_of_a_later_change_waits_for_what_makes_unique_that_to_which_it_refers(
+    database: Database, tmp_path: Path
+) -> None:
+    made = environment(tmp_path, database, "", models(sa.UniqueConstraint("age")))
+    (contract,) = made.contract_revisions()
+    made.upgrade("head", "contract=now")
+    made.metadata = with_items(models(sa.UniqueConstraint("age")))
+    made.autogenerate("second")
+    made.downgrade("base")
+    with pytest.raises(ContractNeeded, match=contract):
+        made.upgrade("head", "contract=hold")
+    made.upgrade("head", "contract=now")
+    made.check()
 
 
 def test_foreign_keys_to_one_table_need_not_wait_for_each_other(

@@ -35,22 +35,21 @@ def add_foreign_key(operation: ops.CreateForeignKeyOp, surroundings: Surrounding
     the old release does not know the columns, E and M, but for those that this diff makes unique:
     what they refer to has to be unique before."""
     table = QualifiedName(operation.source_table, operation.kw.get("source_schema"))
-    if table in surroundings.new_tables:
-        referenced = QualifiedName(operation.referent_table, operation.kw.get("referent_schema"))
+    referenced = QualifiedName(operation.referent_table, operation.kw.get("referent_schema"))
+    # What makes them unique may be the work of a contract revision.
+    needs = (unique_name(referenced, operation.remote_cols),)
+    refers_to_new = not surroundings.made_unique.isdisjoint(needs)
+    existing = frozenset({table, referenced}) - surroundings.new_tables
+    if table in surroundings.new_tables and not refers_to_new:
         step = plain_on_new_table(operation, table)
-        existing = frozenset({referenced}) - surroundings.new_tables
-        return (replace(step, locks=existing, lock=LockMode.SHARE_ROW_EXCLUSIVE),)
+        return (replace(step, locks=existing, lock=LockMode.SHARE_ROW_EXCLUSIVE, needs=needs),)
     key = not_valid_key(operation, table)
-    _refuse_partitioned(table, surroundings, key.constraint_name, "added")
+    if table not in surroundings.new_tables:
+        _refuse_partitioned(table, surroundings, key.constraint_name, "added")
     validate = ValidateConstraintOp(key.constraint_name, table.name, table.schema)
-    referenced = QualifiedName(key.referent_table, key.referent_schema)
     says = f"foreign key {key.constraint_name} from {table} to {referenced}"
     touches = (f"constraint {key.constraint_name}", *_columns(table, key.local_cols))
-    # What makes them unique may be the work of a contract revision.
-    needs = (unique_name(referenced, key.remote_cols),)
-    refers_to_new = not surroundings.made_unique.isdisjoint(needs)
     if surroundings.are_new(table, key.local_cols) and not refers_to_new:
-        locks = {table, referenced} - surroundings.new_tables
         return (
             Step(
                 phase=Phase.EXPAND,
@@ -58,7 +57,7 @@ def add_foreign_key(operation: ops.CreateForeignKeyOp, surroundings: Surrounding
                 upgrade=(key,),
                 downgrade=(key.reverse(),),
                 says=f"Adds {says}, for new rows only as yet.",
-                locks=frozenset(locks),
+                locks=existing,
                 lock=LockMode.SHARE_ROW_EXCLUSIVE,
                 touches=touches,
                 needs=needs,
