@@ -307,6 +307,15 @@ def test_work_on_what_is_not_small_stops(shop: LintedProject, upgrade: str, code
     assert code in stopped_by_guard(shop)
 
 
+def test_a_partition_of_a_hot_table_is_hot(shop: LintedProject) -> None:
+    write_history(shop, "r2", "r1", upgrade='op.execute("LOCK TABLE may")')
+    assert (errors_of_lint(shop), stopped_by_guard(shop)) == ([], [])
+    command.downgrade(shop.config(), "r1")
+    set_up(shop, 'hot_tables = ["events"]')
+    assert errors_of_lint(shop) == ["lock-table"]
+    assert stopped_by_guard(shop) == ["lock-table"]
+
+
 # What is told, and what the ledger keeps.
 
 INDEX = next(unsafe for unsafe in UNSAFE if unsafe.code == "index-not-concurrent")

@@ -207,6 +207,32 @@ def test_a_partitioned_table_is_as_large_as_its_partitions() -> None:
     assert weight_of_work(LOGS) is ERROR
 
 
+def weight_of_heir(parent: Relation, **settings: Any) -> Severity:
+    """The severity of a warning about a table that inherits from another, while it is read."""
+    world = World()
+    world.put(parent)
+    world.put(Relation(MAY, parents=(EVENTS,), is_partition=parent.is_partitioned))
+    finding = Finding(SCAN, WARNING, "", MAY)
+    found = Weights(LintSettings(**settings)).weigh(
+        finding, Effects("", 0, "", scans=(MAY,)), world
+    )
+    return found.severity if found is not None else OFF
+
+
+def test_a_partition_counts_as_the_partitioned_table_does() -> None:
+    parent = Relation(EVENTS, kind="p")
+    assert weight_of_heir(parent, hot_tables=("events",)) is ERROR
+    assert weight_of_heir(parent, small_tables=("events",)) is OFF
+    assert weight_of_heir(parent) is WARNING
+
+
+def test_what_inherits_otherwise_is_a_table_of_its_own() -> None:
+    parent = Relation(EVENTS, kind="r")
+    assert weight_of_heir(parent, hot_tables=("events",)) is WARNING
+    assert weight_of_heir(parent, small_tables=("events",)) is WARNING
+    assert weight_of_heir(parent, hot_tables=("may",)) is ERROR
+
+
 def test_the_version_of_the_settings_counts(tmp_path: Path) -> None:
     project = LintedProject(tmp_path)
     write_history(project, "r1")

@@ -32,7 +32,8 @@ class Weights:
     def weigh(self, finding: Finding, effects: Effects, world: World) -> Finding | None:
         """Return a finding with the severity that it has here; None where it is turned off."""
         severity = self.settings.severity.get(finding.code, finding.severity)
-        is_hot = any(is_among(each, self.settings.hot_tables) for each in finding.relations)
+        hot = self.settings.hot_tables
+        is_hot = any(_is_named(each, hot, effects, world) for each in finding.relations)
         if is_hot and severity is Severity.WARNING:
             severity = Severity.ERROR
         is_work = finding.code in _ABOUT_LOCKS and effects.works
@@ -45,20 +46,22 @@ class Weights:
         block others than these."""
         # One table can be another from one statement of a DO block to the next.
         tables = [table for each in _innermost(effects) for table in _worked_through(each, world)]
-        rest = [table for table in tables if not self._is_named(table, effects, world)]
+        small = self.settings.small_tables
+        rest = [each for each in tables if not _is_named(each.name, small, effects, world)]
         if not rest or not self.knows_sizes:
             return not rest
         sizes = [size for table in rest if (size := _size(table)) is not None]
         return len(sizes) == len(rest) and sum(sizes) <= self.settings.small_table_bytes
 
-    def _is_named(self, table: Relation, effects: Effects, world: World) -> bool:
-        """Return whether the settings name a table, or one of which it is a partition."""
-        if is_among(table.name, self.settings.small_tables):
-            return True
-        parents = (as_it_was(parent, effects, world) for parent in table.parents)
-        return any(
-            self._is_named(parent, effects, world) for parent in parents if parent is not None
-        )
+
+def _is_named(table: QualifiedName, names: tuple[str, ...], effects: Effects, world: World) -> bool:
+    """Return whether a setting names a table, or one of which it is a partition."""
+    if is_among(table, names):
+        return True
+    found = as_it_was(table, effects, world)
+    # What inherits from a table otherwise is another table.
+    parents = found.parents if found is not None and found.is_partition else ()
+    return any(_is_named(parent, names, effects, world) for parent in parents)
 
 
 def _size(table: Relation) -> int | None:

@@ -121,6 +121,17 @@ class Guard:
             return False
         return finding.code in _FOR_LINT
 
+    def is_worth_a_look(self, effects: Effects, finding: Finding) -> bool:
+        """Return whether to read the catalog before a finding is told.
+
+        A warning is most often about the statement alone. Whether all of a table is worked through,
+        whether rows are chosen by a key, whether a release knows what changes, and whether a table
+        is a partition of a hot one, only the catalog tells.
+        """
+        if finding.severity is Severity.ERROR or effects.changes or effects.works:
+            return True
+        return effects.node_name in _OF_ROWS or bool(self._weights.settings.hot_tables)
+
     def warn(self, place: Place, finding: Finding, statement: str) -> None:
         """Log a finding, once in a run."""
         if (place.revision, finding.message) in self._told:
@@ -279,7 +290,7 @@ class Watch:
             self.world.undo(mark)
             text = without_rows(with_values)
             effects, found = self._look(text, self.world)
-        if can_read and any(_is_worth_a_look(*each) for each in found):
+        if can_read and any(self.guard.is_worth_a_look(*each) for each in found):
             exact = self._catalog(effects, before)
             if exact is not None:
                 effects, found = self._look(text, exact)
@@ -361,15 +372,6 @@ _OF_ROWS = frozenset(
 
 def _ends_transaction(text: str) -> bool:
     return parse(text)[0].node_name == "transaction_stmt"
-
-
-def _is_worth_a_look(effects: Effects, finding: Finding) -> bool:
-    """Return whether to read the catalog before a finding is told. A warning is most often about
-    the statement alone; whether all of a table is worked through, whether rows are chosen by a
-    key, and whether a release knows what changes, only the catalog tells."""
-    if finding.severity is Severity.ERROR or effects.changes or effects.works:
-        return True
-    return effects.node_name in _OF_ROWS
 
 
 def _without_refused(effects: Sequence[Effects], found: Found) -> Found:
