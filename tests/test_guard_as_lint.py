@@ -307,6 +307,13 @@ def test_work_on_what_is_not_small_stops(shop: LintedProject, upgrade: str, code
     assert code in stopped_by_guard(shop)
 
 
+def test_a_file_with_a_byte_order_mark_is_read_like_any_other(shop: LintedProject) -> None:
+    allowed = f"{ALLOW.replace('CODE', INDEX.code)}\n{INDEX.upgrade}"
+    file = write_history(shop, "r2", "r1", upgrade=allowed, downgrade=INDEX.downgrade)
+    file.write_text(file.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert (errors_of_lint(shop), stopped_by_guard(shop)) == ([], [])
+
+
 def test_a_partition_of_a_hot_table_is_hot(shop: LintedProject) -> None:
     write_history(shop, "r2", "r1", upgrade='op.execute("LOCK TABLE may")')
     assert (errors_of_lint(shop), stopped_by_guard(shop)) == ([], [])

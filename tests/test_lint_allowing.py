@@ -119,6 +119,15 @@ def test_a_comment_above_all_of_them_is(project: LintedProject, below: str) -> N
     assert own_codes(report.allowed) == ["analyze"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1"])
+def test_a_comment_in_a_file_of_another_encoding(project: LintedProject, encoding: str) -> None:
+    cookie = "# -*- coding: latin-1 -*-\n" if encoding == "latin-1" else ""
+    file = write_history(project, "r1", upgrade=f'{ALLOW}: déjà vu\nop.execute("ANALYZE t")')
+    file.write_text(cookie + file.read_text(encoding="utf-8"), encoding=encoding)
+    (located,) = project.lint(LintSettings()).found
+    assert located.allowed == f"{REASON}: déjà vu"
+
+
 def test_assured_lets_through(project: LintedProject) -> None:
     report = lint(
         project,
@@ -244,3 +253,11 @@ def test_comments_in_sql_files(
     others = CODES - {"index-not-concurrent"}
     assert [code for code in codes(report.findings) if code not in others] == found
     assert len(report.allowed) == allowed
+
+
+def test_an_sql_file_can_begin_with_a_byte_order_mark(project: LintedProject) -> None:
+    file = project.folder / "a.sql"
+    file.write_text(f"{ALLOWED}\n{INDEX}", encoding="utf-8-sig")
+    assert [located.allowed for located in project.lint(LintSettings(), files=[file]).allowed] == [
+        "new"
+    ]

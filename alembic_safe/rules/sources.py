@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import decode_source
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -43,8 +44,8 @@ class Source(ABC):
 
     @cached_property
     def text(self) -> str:
-        """What the file has, read with Python's own rules about its encoding where it can be."""
-        return self.path.read_text(encoding="utf-8", errors="replace")
+        """What the file has, without a byte order mark, with a newline alone behind each line."""
+        return self._read()
 
     @cached_property
     def lines(self) -> list[str]:
@@ -58,6 +59,9 @@ class Source(ABC):
         return self._read_allowances() if MARK in self.text else []
 
     @abstractmethod
+    def _read(self) -> str: ...
+
+    @abstractmethod
     def _read_allowances(self) -> list[Allowance]: ...
 
     def shown(self, extent: Extent) -> list[tuple[int, str]]:
@@ -68,6 +72,9 @@ class Source(ABC):
 
 class SqlSource(Source):
     """An `.sql` file."""
+
+    def _read(self) -> str:
+        return self.path.read_text(encoding="utf-8-sig", errors="replace")
 
     def _read_allowances(self) -> list[Allowance]:
         return allowances_in_sql(self.text)
@@ -85,6 +92,9 @@ class RevisionSource(Source):
     def tree(self) -> ast.Module:
         """The file's syntax tree. Alembic has loaded it, so that it can be parsed."""
         return ast.parse(self.text)
+
+    def _read(self) -> str:
+        return decode_source(self.path.read_bytes())
 
     def _read_allowances(self) -> list[Allowance]:
         return allowances_in_python(self.text, self._head)
