@@ -457,6 +457,51 @@ def key_to_users(column: str) -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint([column], ["users.id"])
 
 
+# Names that a convention makes longer than the server keeps.
+
+
+LONG = {
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s_unique_together_in_all_of_the_shops",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s_of_all_of_the_shops_é",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s_for_the_reports_of_all_of_the_shops",
+}
+
+
+def test_long_names_are_those_of_plain_ddl(database: Database, tmp_path: Path) -> None:
+    def named(**options: Any) -> sa.MetaData:
+        metadata = models(
+            sa.UniqueConstraint("age"), sa.ForeignKeyConstraint(["age"], ["users.id"], **options)
+        )
+        sa.Index(None, metadata.tables["orders"].c.name)
+        long = sa.MetaData(naming_convention=LONG)
+        for each in metadata.tables.values():
+            each.to_metadata(long)
+        return long
+
+    made = environment(tmp_path, database, "", named())
+    made.upgrade("head", "contract=now")
+    made.check()
+    names = names_of_orders(database)
+    made.metadata = named(ondelete="CASCADE")
+    made.autogenerate("cascade")
+    made.upgrade("head", "contract=now")
+    made.check()
+    assert names_of_orders(database) == names
+    made.downgrade("base")
+    engine = sa.create_engine(database.url(), poolclass=sa.NullPool)
+    database.execute("DROP TABLE orders")
+    named().create_all(engine)
+    assert names_of_orders(database) == names
+
+
+def names_of_orders(database: Database) -> list[tuple[Any, ...]]:
+    return database.execute(
+        "SELECT conname FROM pg_constraint WHERE conrelid = 'orders'::regclass AND contype <> 'n'"
+        " UNION SELECT relname FROM pg_class JOIN pg_index ON indexrelid = oid"
+        " WHERE indrelid = 'orders'::regclass ORDER BY 1"
+    )
+
+
 # A unique constraint that another one takes the place of.
 
 

@@ -441,6 +441,10 @@ class TestAddUniqueConstraint:
             "unique users(name)",
         )
 
+    def test_under_a_name_that_the_server_would_cut_is_refused(self) -> None:
+        with pytest.raises(CannotRewrite, match=r"n{64} is longer than the 63 bytes"):
+            plan_of(add_unique("n" * 64))
+
     def test_of_columns_that_the_old_release_does_not_know_need_not_wait(self) -> None:
         new = [(USERS, "name")]
         assert plan_of(add_unique(), surroundings(new_columns=new))[0].phase is Phase.MIGRATE

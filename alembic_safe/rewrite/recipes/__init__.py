@@ -24,6 +24,7 @@ from alembic_safe.rewrite.recipes.indexes import (
     drop_index,
     plain_on_new_table,
 )
+from alembic_safe.rewrite.recipes.names import with_final_name
 from alembic_safe.rewrite.recipes.not_null import alter_column
 from alembic_safe.rewrite.recipes.rename_column import rename_column
 from alembic_safe.rewrite.recipes.replacements import Replacements, constraint_of, replacements
@@ -48,6 +49,7 @@ def plans_for(operations: Sequence[MigrateOperation], surroundings: Surroundings
         operations: what autogenerate found, without containers and with renames in place.
         surroundings: the snapshot.
     """
+    operations = [with_final_name(operation) for operation in operations]
     rest = list(operations)
     # A rename takes what follows from it out of the diff, wherever that stands.
     renames: dict[MigrateOperation, Plan] = {

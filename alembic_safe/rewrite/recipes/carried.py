@@ -27,12 +27,9 @@ from alembic_safe.postgres.expressions import (
 )
 from alembic_safe.postgres.identifiers import QualifiedName, derived_name
 from alembic_safe.rewrite.recipes.details import constraint_details, index_details
-from alembic_safe.rewrite.recipes.foreign_keys import (
-    default_name,
-    key_by_definition,
-    not_valid_key,
-)
+from alembic_safe.rewrite.recipes.foreign_keys import key_by_definition, not_valid_key
 from alembic_safe.rewrite.recipes.indexes import concurrently, refuse_partitioned
+from alembic_safe.rewrite.recipes.names import default_name
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
 from alembic_safe.rewrite.recipes.unique_constraints import built_by_definition, unique_columns
 from alembic_safe.rewrite.renames import RenameColumnOp

@@ -19,11 +19,12 @@ from alembic_safe.operations import (
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.catalog import ConstraintInfo
 from alembic_safe.postgres.expressions import foreign_key_options
-from alembic_safe.postgres.identifiers import MAX_IDENTIFIER_BYTES, QualifiedName, derived_name
+from alembic_safe.postgres.identifiers import QualifiedName, derived_name
 from alembic_safe.postgres.locks import LockMode
 from alembic_safe.rewrite.plan import Plan, Step
 from alembic_safe.rewrite.recipes.details import constraint_details
 from alembic_safe.rewrite.recipes.indexes import plain_on_new_table
+from alembic_safe.rewrite.recipes.names import default_name
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
 from alembic_safe.rewrite.recipes.uniqueness import unique_name
 
@@ -272,20 +273,6 @@ def deferrable_option(arguments: Mapping[str, Any]) -> str:
     if initially := arguments.get("initially"):
         options.append(f"INITIALLY {initially}")
     return " ".join(options)
-
-
-def default_name(table: QualifiedName, columns: list[str], kind: str) -> str:
-    """Return the name that PostgreSQL would give a constraint, where it is short enough.
-
-    Args:
-        table: the table.
-        columns: the columns of the constraint.
-        kind: `fkey` or `key`.
-    """
-    name = "_".join([table.name, *columns, kind])
-    if len(name.encode()) <= MAX_IDENTIFIER_BYTES:
-        return name
-    return derived_name(f"alembic_safe_{kind}", table.name, *columns)
 
 
 def _columns(table: QualifiedName, columns: Sequence[str]) -> tuple[str, ...]:

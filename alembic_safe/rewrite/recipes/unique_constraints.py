@@ -22,11 +22,7 @@ from alembic_safe.postgres.expressions import index_body
 from alembic_safe.postgres.identifiers import QualifiedName, derived_name, quote
 from alembic_safe.rewrite.plan import Plan, Step
 from alembic_safe.rewrite.recipes.details import constraint_details, index_details
-from alembic_safe.rewrite.recipes.foreign_keys import (
-    default_name,
-    deferrable_option,
-    refuse_inherited,
-)
+from alembic_safe.rewrite.recipes.foreign_keys import deferrable_option, refuse_inherited
 from alembic_safe.rewrite.recipes.indexes import (
     concurrently,
     create_index,
@@ -35,6 +31,7 @@ from alembic_safe.rewrite.recipes.indexes import (
     refuse_referenced,
     refuse_replica_identity,
 )
+from alembic_safe.rewrite.recipes.names import default_name
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
 from alembic_safe.rewrite.recipes.uniqueness import Uniqueness, unique_name
 
