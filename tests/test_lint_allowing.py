@@ -128,6 +128,17 @@ def test_a_comment_in_a_file_of_another_encoding(project: LintedProject, encodin
     assert located.allowed == f"{REASON}: déjà vu"
 
 
+@pytest.mark.parametrize("character", ["\f", "\x1c", "\u2028", "\x85"])
+def test_lines_are_those_of_python(project: LintedProject, character: str) -> None:
+    upgrade = (
+        f'op.execute("ANALYZE a")\n\nop.execute("ANALYZE b")  {ALLOW}\nop.execute("ANALYZE c")'
+    )
+    report = lint(project, upgrade, marks=f"# a page\n# {character}")
+    assert [located.sql for located in report.allowed] == ["ANALYZE b"]
+    report = lint(project, upgrade.replace(f"  {ALLOW}", ""), marks=f"# {character}\n{ALLOW}")
+    assert len(report.allowed) == 3
+
+
 def test_assured_lets_through(project: LintedProject) -> None:
     report = lint(
         project,
@@ -253,6 +264,13 @@ def test_comments_in_sql_files(
     others = CODES - {"index-not-concurrent"}
     assert [code for code in codes(report.findings) if code not in others] == found
     assert len(report.allowed) == allowed
+
+
+def test_lines_of_sql_files_are_those_of_editors(project: LintedProject) -> None:
+    file = project.folder / "a.sql"
+    file.write_text(f"SELECT 1; -- \f\u2028\n{INDEX}\n{OTHER} {ALLOWED}\n{INDEX}")
+    (allowed,) = project.lint(LintSettings(), files=[file]).allowed
+    assert (allowed.line, allowed.sql) == (3, OTHER.removesuffix(";"))
 
 
 def test_an_sql_file_can_begin_with_a_byte_order_mark(project: LintedProject) -> None:

@@ -48,6 +48,12 @@ class Allowance:
         return self.about is None or self.about in lines
 
 
+def lines_of(source: str) -> list[str]:
+    """Return the lines of a text as Python's parser and editors count them: a form feed, U+2028
+    and the like, at which `splitlines` ends one too, stand in the middle of a line."""
+    return source.removesuffix("\n").split("\n")
+
+
 def allowances_in_python(source: str, head: Container[int]) -> list[Allowance]:
     """Return the allowances of a revision file.
 
@@ -59,7 +65,7 @@ def allowances_in_python(source: str, head: Container[int]) -> list[Allowance]:
         head: the lines above its first function or class on which no statement stands.
     """
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    lines = source.splitlines()
+    lines = lines_of(source)
     found = []
     for token in tokens:
         if token.type != tokenize.COMMENT or not _COMMENT.match(token.string):
@@ -80,7 +86,7 @@ def allowances_in_sql(source: str) -> list[Allowance]:
     A comment on a line of its own is about the statement below it; where an empty line follows
     it, before the first statement, it is about the whole file.
     """
-    lines = source.splitlines()
+    lines = lines_of(source)
     found = []
     for number, code, comment in _comments_in_sql(lines):
         about: int | None = number

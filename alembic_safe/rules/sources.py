@@ -18,6 +18,7 @@ from alembic_safe.rules.allowances import (
     Allowance,
     allowances_in_python,
     allowances_in_sql,
+    lines_of,
 )
 
 
@@ -50,7 +51,7 @@ class Source(ABC):
     @cached_property
     def lines(self) -> list[str]:
         """The file's lines."""
-        return self.text.splitlines()
+        return lines_of(self.text)
 
     @cached_property
     def allowances(self) -> list[Allowance]:
