@@ -461,9 +461,8 @@ def key_to_users(column: str) -> sa.ForeignKeyConstraint:
 
 
 LONG = {
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s_unique_together_in_all_of_the_shops",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s_of_all_of_the_shops_é",
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s_for_the_reports_of_all_of_the_shops",
+    kind: f"{kind}_é_%(table_name)s_%(column_0_N_name)s_{'of_all_the_shops_' * 4}"
+    for kind in ("uq", "fk", "ix")
 }
 
 

@@ -125,12 +125,12 @@ class TestChangeForeignKey:
         return written(plan)
 
     def test_the_new_one_stands_before_the_old_one_goes(self) -> None:
-        assert self.plans(ondelete="CASCADE") == [
+        assert self.plans(ondelete="RESTRICT") == [
             (
                 "migrate",
                 [
                     'op.create_foreign_key_not_valid("alembic_safe_new_fk", "orders", "users", '
-                    'local_cols=["user_id"], remote_cols=["id"], options="ON DELETE CASCADE")',
+                    'local_cols=["user_id"], remote_cols=["id"], options="ON DELETE RESTRICT")',
                     'op.validate_constraint("alembic_safe_new_fk", "orders")',
                     'op.drop_constraint_if_exists("fk", "orders")',
                     'op.rename_constraint("alembic_safe_new_fk", "fk", table_name="orders")',
@@ -157,19 +157,35 @@ class TestChangeForeignKey:
         ]
 
     @pytest.mark.parametrize(
-        ("old", "phase"),
+        ("old", "new", "phase"),
         [
-            ("ON DELETE CASCADE", "contract"),
-            ("ON UPDATE SET NULL", "contract"),
-            ("DEFERRABLE INITIALLY DEFERRED", "contract"),
-            ("ON DELETE RESTRICT", "migrate"),
-            ("MATCH FULL", "migrate"),
+            ("ON DELETE CASCADE", {}, "contract"),
+            ("ON UPDATE SET NULL", {}, "contract"),
+            ("DEFERRABLE INITIALLY DEFERRED", {}, "contract"),
+            ("ON DELETE RESTRICT", {}, "migrate"),
+            ("MATCH FULL", {}, "migrate"),
+            ("", {"ondelete": "CASCADE"}, "contract"),
+            ("ON DELETE RESTRICT", {"onupdate": "SET NULL"}, "contract"),
+            ("", {"match": "FULL"}, "contract"),
+            ("", {"deferrable": True, "initially": "DEFERRED"}, "migrate"),
         ],
     )
-    def test_waits_where_the_old_release_may_rely_on_the_old_one(
-        self, old: str, phase: str
+    def test_waits_where_the_old_release_may_notice_it(
+        self, old: str, new: dict[str, Any], phase: str
     ) -> None:
-        assert [step[0] for step in self.plans(old)] == [phase]
+        assert [step[0] for step in self.plans(old, **new)] == [phase]
+
+    def test_that_was_not_enforced_waits_and_checks_the_rows(self) -> None:
+        create = ops.CreateForeignKeyOp("fk", "orders", "users", ["user_id"], ["id"])
+        old = foreign_key(
+            "FOREIGN KEY (user_id) REFERENCES users(id) NOT ENFORCED", is_validated=False
+        )
+        (plan,) = plans_for([drop_of_key(), create], surroundings(orders(old)))
+        ((phase, up, down),) = written(plan)
+        assert phase == "contract"
+        assert up[1] == 'op.validate_constraint("alembic_safe_new_fk", "orders")'
+        assert 'options="NOT ENFORCED"' in down[1]
+        assert "validate" not in down[2]
 
     def test_to_another_table_is_another_key(self) -> None:
         create = ops.CreateForeignKeyOp("fk", "orders", "people", ["user_id"], ["id"])

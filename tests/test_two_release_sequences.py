@@ -116,6 +116,11 @@ CHANGES = {
     "change foreign key": Change(
         (lambda: sa.ForeignKeyConstraint(["user_id"], ["users.id"], "fk"),),
         (lambda: sa.ForeignKeyConstraint(["user_id"], ["users.id"], "fk", ondelete="CASCADE"),),
+        (1, 0, 1),
+    ),
+    "change when a foreign key is checked": Change(
+        (lambda: sa.ForeignKeyConstraint(["user_id"], ["users.id"], "fk"),),
+        (lambda: sa.ForeignKeyConstraint(["user_id"], ["users.id"], "fk", deferrable=True),),
         (0, 1, 0),
     ),
     "add unique constraint": Change(

@@ -133,8 +133,8 @@ def change_foreign_key(
     """For a key of the same columns with other options: add the new one beside the old one, under
     a passing name if it keeps its name, and drop the old one when the new one is validated, so that
     the rows are never without a key. C if the old release may rely on what the old one does when a
-    row goes or changes, or on when it is checked; else M, for the new release may rely on the new
-    one."""
+    row goes or changes, or on when it is checked, and if the new one writes rows or refuses some
+    where the old one did not; else M, for the new release may rely on the new one."""
     (going,) = drop_foreign_key(drop, constraint, surroundings)
     table, old_name = going.table, constraint.name
     new = not_valid_key(create, table)
@@ -145,14 +145,15 @@ def change_foreign_key(
         new.constraint_name = drop_new.constraint_name = derived_name("alembic_safe_new", name)
         rename = (RenameConstraintOp(new.constraint_name, name, table.name, table.schema),)
     validate = (ValidateConstraintOp(new.constraint_name, table.name, table.schema),)
-    is_relied_on = re.search("CASCADE|SET|DEFERRABLE", foreign_key_options(constraint.definition))
+    is_enforced = not constraint.definition.endswith("NOT ENFORCED")
+    waits = _refuses_or_writes(foreign_key_options(constraint.definition), new.options)
     return (
         replace(
             going,
-            phase=Phase.CONTRACT if is_relied_on else Phase.MIGRATE,
+            phase=Phase.CONTRACT if waits else Phase.MIGRATE,
             upgrade=(
                 new,
-                *(validate if constraint.is_validated else ()),
+                *(validate if constraint.is_validated or not is_enforced else ()),
                 *going.upgrade,
                 *rename,
             ),
@@ -161,13 +162,27 @@ def change_foreign_key(
             says=f"Puts foreign key {name} from {table} to {new.referent_table} in the place of "
             f"{'the old one' if rename else old_name}.",
             requires=(
-                f"no release relies on what {old_name} did: {constraint.definition}."
-                if is_relied_on
+                f"no release relies on what {old_name} does: {constraint.definition}."
+                if waits
                 else ""
             ),
             touches=(*going.touches, f"constraint {name}"),
         ),
     )
+
+
+def _refuses_or_writes(old: str, new: str) -> bool:
+    """Return whether a release that was written for a foreign key may notice the one that takes its
+    place.
+
+    Args:
+        old: the options of the key that it was written for.
+        new: those of the other one.
+    """
+    relies = re.search("CASCADE|SET|DEFERRABLE", old)
+    is_written_to = re.search("CASCADE|SET", new)
+    is_refused = ("MATCH FULL" in new and "MATCH FULL" not in old) or "NOT ENFORCED" in old
+    return bool(relies or is_written_to or is_refused)
 
 
 def is_same_key(create: ops.CreateForeignKeyOp, constraint: ConstraintInfo) -> bool:
