@@ -21,12 +21,19 @@ LOCKS_ALONE = LintSettings(
 
 @pytest.fixture
 def connection(database: Database) -> Iterator[sa.Connection]:
-    """One to a database with a large, a small and an empty table."""
+    """One to a database with large and small tables, and an empty one."""
     database.execute(
         """
         CREATE TABLE large (id int PRIMARY KEY, a int, note text);
+        CREATE DOMAIN weight AS int;
         CREATE TABLE empty (id int PRIMARY KEY);
         CREATE TABLE small (id int PRIMARY KEY, a int, note text);
+        CREATE TABLE events_large (id int, note text) PARTITION BY RANGE (id);
+        CREATE TABLE events_small (id int, note text) PARTITION BY RANGE (id);
+        CREATE TABLE others_large PARTITION OF events_large DEFAULT;
+        CREATE TABLE others_small PARTITION OF events_small DEFAULT;
+        INSERT INTO events_large SELECT n, repeat('x', 1900) FROM generate_series(1, 800) AS n;
+        INSERT INTO events_small SELECT n, 'x' FROM generate_series(1, 5) AS n;
         INSERT INTO large SELECT n, n, repeat('x', 1900) FROM generate_series(1, 800) AS n;
         INSERT INTO small SELECT n, n, 'x' FROM generate_series(1, 5) AS n;
         """
@@ -50,8 +57,42 @@ INDEX_ON_LARGE = "CREATE INDEX i ON large (a)"
 ANOTHER_TAKES_ITS_NAME = "ALTER TABLE large RENAME TO old; ALTER TABLE small RENAME TO large"
 
 
-def test_work_on_a_small_table_is_not_stopped(connection: sa.Connection) -> None:
-    assert stopped(connection, "CREATE INDEX i ON small (a)") == ""
+WORK = [
+    ("CREATE INDEX i ON {} (a)", "index-not-concurrent"),
+    ("ALTER TABLE {} ADD CONSTRAINT c CHECK (a > 0)", "add-constraint-validated"),
+    ("LOCK TABLE {0}; CREATE MATERIALIZED VIEW v AS SELECT a FROM {0}", "work-while-locked"),
+    ("REINDEX TABLE {}", "reindex-not-concurrent"),
+    ("CLUSTER {0} USING {0}_pkey", "vacuum-full"),
+    (
+        "CREATE TABLE parted (LIKE {}) PARTITION BY RANGE (id);"
+        " ALTER TABLE parted ATTACH PARTITION {} FOR VALUES FROM (0) TO (9999)",
+        "attach-partition-scan",
+    ),
+    (
+        "CREATE TABLE next PARTITION OF events_{} FOR VALUES FROM (10000) TO (20000)",
+        "partition-created-in-place",
+    ),
+    (
+        "ALTER TABLE {} ALTER a TYPE weight; ALTER DOMAIN weight ADD CHECK (VALUE > 0)",
+        "domain-constraint",
+    ),
+]
+
+
+@pytest.mark.parametrize(("statement", "code"), WORK)
+def test_work_on_a_small_table_is_told_and_on_a_large_one_stopped(
+    connection: sa.Connection, caplog: pytest.LogCaptureFixture, statement: str, code: str
+) -> None:
+    assert stopped(connection, statement.format("small", "small")) == ""
+    assert f"[{code}]" in caplog.text
+    connection.rollback()
+    assert f"[{code}]" in stopped(connection, statement.format("large", "large"))
+
+
+def test_a_materialized_view_of_few_rows_may_be_one_of_many(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("CREATE MATERIALIZED VIEW v AS SELECT count(*) FROM large")
+    connection.commit()
+    assert "[refresh-not-concurrent]" in stopped(connection, "REFRESH MATERIALIZED VIEW v")
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,29 @@ from alembic_safe.postgres.effects.world import Relation
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.rules.finding import Finding, Severity, code_of
 from alembic_safe.rules.locking import LOCKING
+from alembic_safe.rules.partitioning import attach_partition_scan, partition_created_in_place
 from alembic_safe.rules.reading import as_it_was
+from alembic_safe.rules.rebuilding import (
+    domain_constraint,
+    reindex_not_concurrent,
+    vacuum_full,
+)
 from alembic_safe.rules.settings import LintSettings, is_among
 
-_ABOUT_LOCKS = frozenset(code_of(rule) for rule in LOCKING)
+_AS_LONG_AS_TABLES_ARE_LARGE = frozenset(
+    code_of(rule)
+    for rule in (
+        *LOCKING,
+        reindex_not_concurrent,
+        vacuum_full,
+        domain_constraint,
+        attach_partition_scan,
+        partition_created_in_place,
+    )
+)
+"""What blocks others for as long as it works through tables. REFRESH is none of it: how long its
+query takes, the size of its materialized view does not tell."""
+
 _LOWER = {Severity.ERROR: Severity.WARNING, Severity.WARNING: Severity.OFF}
 
 
@@ -36,7 +55,7 @@ class Weights:
         is_hot = any(_is_named(each, hot, effects, world) for each in finding.relations)
         if is_hot and severity is Severity.WARNING:
             severity = Severity.ERROR
-        is_work = finding.code in _ABOUT_LOCKS and effects.works
+        is_work = finding.code in _AS_LONG_AS_TABLES_ARE_LARGE and effects.works
         if is_work and not is_hot and self._is_over_in_an_instant(effects, world):
             severity = _LOWER.get(severity, severity)
         return None if severity is Severity.OFF else replace(finding, severity=severity)
