@@ -17,6 +17,7 @@ from waiting import wait_until
 
 from alembic_safe.errors import ObjectDiffers, StatementFailed, VerificationFailed
 from alembic_safe.operations import CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
+from alembic_safe.postgres.duplicates import Duplicates
 from alembic_safe.settings import Settings
 
 TABLE = """
@@ -110,6 +111,34 @@ def test_nulls_that_are_not_distinct_are_duplicates(database: Database) -> None:
     )
     with pytest.raises(VerificationFailed, match=r"\(1, NULL\) 2 times"):
         run(database, build)
+
+
+def test_rows_of_tables_that_inherit_are_no_duplicates(database: Database) -> None:
+    database.execute(TABLE + "CREATE TABLE old () INHERITS (t); INSERT INTO old SELECT * FROM t")
+    run(database, UNIQUE)
+    assert _is_valid(database)
+
+
+def test_columns_of_two_collations_are_told(database: Database) -> None:
+    database.execute(
+        'CREATE TABLE t (a text COLLATE "C", b text COLLATE "POSIX");'
+        "INSERT INTO t VALUES ('x', 'y'), ('x', 'y')"
+    )
+    build = CreateIndexConcurrentlyOp("ix", "t", ["a", "b"], unique=True)
+    with pytest.raises(VerificationFailed, match=r"\(x, y\) 2 times"):
+        run(database, build)
+
+
+def test_a_look_for_duplicates_that_fails_does_not_stop_the_build(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is there to tell early; the build tells too."""
+    database.execute(TABLE)
+    monkeypatch.setattr(Duplicates, "query", lambda _: "SELECT 1 / 0")
+    run(database, UNIQUE)
+    assert _is_valid(database)
+    assert "ix on t: its rows could not be looked through for duplicates" in caplog.text
+    assert "division by zero" in caplog.text
 
 
 def test_many_duplicates_are_counted_and_the_first_of_them_shown(database: Database) -> None:

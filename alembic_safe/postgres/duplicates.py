@@ -50,12 +50,15 @@ class Duplicates:
         columns = ", ".join(f"{sql} AS {name}" for sql, name in zip(keys, names, strict=True))
         having_all = "" if index.nulls_not_distinct else " WHERE " + _none_is_null(names)
         shown = ", ".join(
-            f"coalesce(left({name}::text, {_SHOWN_CHARACTERS}), 'NULL')" for name in names
+            # Columns of two collations could not be put together.
+            f"""coalesce(left({name}::text, {_SHOWN_CHARACTERS}) COLLATE "C", 'NULL')"""
+            for name in names
         )
         first = f"SELECT * FROM found ORDER BY times DESC, shown LIMIT {_SHOWN_VALUES}"
         return (
             f"WITH found AS (SELECT concat_ws(', ', {shown}) AS shown, count(*) AS times"
-            f" FROM (SELECT {columns} FROM {self.table.sql}{where}) AS keys{having_all}"
+            # The index of a table does not have the rows of tables that inherit from it.
+            f" FROM (SELECT {columns} FROM ONLY {self.table.sql}{where}) AS keys{having_all}"
             f" GROUP BY {', '.join(names)} HAVING count(*) > 1)"
             " SELECT (SELECT count(*) FROM found), (SELECT sum(times)::bigint FROM found),"
             " (SELECT string_agg('(' || shown || ') ' || times || ' times', ', ')"

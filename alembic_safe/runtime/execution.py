@@ -36,6 +36,8 @@ log = logging.getLogger("alembic.safe")
 
 T = TypeVar("T")
 
+_CANCELLED = "57014"
+
 EXECUTOR_OPTION = "alembic_safe_executor"
 """Where the runner leaves its executor in the options of a migration context."""
 
@@ -146,12 +148,24 @@ class Executor:
         return f"Revision {self.revision}, {statement.object_name}{table}"
 
     def _refuse_duplicates(self, connection: Connection, statement: Statement) -> None:
-        """Raise where rows are duplicates that the statement needs to be unique."""
+        """Raise where rows are duplicates that the statement needs to be unique. That they are told
+        early is a service: where the look fails, the statement runs nevertheless."""
         duplicates = statement.duplicates
         query = duplicates.query() if duplicates is not None else None
         if duplicates is None or query is None:
             return
-        values, rows, first = self.read(connection, query, statement.table)[0]
+        try:
+            values, rows, first = self.read(connection, query, statement.table)[0]
+        except DBAPIError as error:
+            if error.connection_invalidated or sqlstate(error) == _CANCELLED:
+                raise
+            log.warning(
+                "%s: its rows could not be looked through for duplicates, the build tells of them "
+                "too: %s",
+                self._where(statement),
+                server_message(error),
+            )
+            return
         if values:
             told = duplicates.told(int(str(values)), int(str(rows)), str(first))
             raise VerificationFailed(f"{self._where(statement)}: {told}")
@@ -224,7 +238,7 @@ class Executor:
         began: float,
         error: DBAPIError,
     ) -> None:
-        """Say who was in the way, then pause.
+        """Say who was in the way, then pause, until they are gone at the longest.
 
         Args:
             connection: it is in no transaction of its own.
@@ -249,7 +263,9 @@ class Executor:
             server_message(error),
             "; ".join(who) or "nobody any more",
         )
-        if not self.patience.pause(attempt, began):
+        # Where nobody holds what we need, rows are locked, or it was a deadlock.
+        is_free = (lambda: self.lookout.is_free(connection, wanted)) if who else None
+        if not self.patience.pause(attempt, began, is_free):
             raise LockNotAcquired(
                 table=name,
                 revision=self.revision,
