@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from alembic_safe.errors import InvalidRule
-from alembic_safe.postgres.effects import Effects, World
+from alembic_safe.postgres.effects import Effects, World, begin
 from alembic_safe.rules import custom
 from alembic_safe.rules.catalogue import RULES
 from alembic_safe.rules.custom import load_rules
-from alembic_safe.rules.finding import Finding, Severity, Surroundings
+from alembic_safe.rules.finding import Finding, Need, Severity, Surroundings, only_for
 from alembic_safe.rules.judge import Judge
 
 
@@ -40,6 +40,33 @@ def test_a_rule_sees_what_a_do_block_runs() -> None:
 
 def test_a_rule_can_be_named() -> None:
     assert "no-deletes" in codes_of(["test_custom_rules:no_deletes"], "DELETE FROM t")
+
+
+@pytest.mark.parametrize(
+    ("needs", "sql", "other"),
+    [
+        ("changes", "ALTER TABLE t DROP COLUMN a", "SELECT 1"),
+        ("errors", "SELECT 1; VACUUM", "ALTER TABLE t DROP COLUMN a"),
+        ("works", "CREATE INDEX i ON t (a)", "SELECT 1"),
+    ],
+)
+def test_a_rule_can_be_asked_only_where_there_is_something(
+    needs: Need, sql: str, other: str
+) -> None:
+    @only_for(needs=needs)
+    def mine(_effects: Effects, _surroundings: Surroundings) -> Iterable[Finding]:
+        return [Finding("mine", Severity.ERROR, "is mine")]
+
+    world = World(version=16)
+    begin(world)
+    judge = Judge(Surroundings(world), rules=[mine])
+    assert "mine" in [finding.code for each in judge.text(sql) for finding in each.findings]
+    assert [finding for each in judge.text(other) for finding in each.findings] == []
+
+
+def test_a_need_that_is_misspelt_does_not_turn_the_rule_off() -> None:
+    with pytest.raises(ValueError, match=r"needs='change' is not known; give one of changes,"):
+        only_for(needs="change")  # type: ignore[arg-type]  # a caller without mypy
 
 
 def test_a_rule_may_return_a_list() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.effects import Effects, World
@@ -108,19 +108,24 @@ Rule = Callable[[Effects, Surroundings], Iterable[Finding]]
 _AnyRule = TypeVar("_AnyRule", bound=Rule)
 
 
+Need = Literal["changes", "errors", "works"]
+"""A field of Effects without which a rule has nothing to say."""
+
+NEEDS: tuple[Need, ...] = get_args(Need)
+
+
 @dataclass(frozen=True)
 class Scope:
     """When a rule is asked.
 
     Args:
         node_names: names of statements in the grammar, as `alter_table_stmt`; none is all.
-        needs: what its statement has to have, of the fields of Effects: `changes`, `errors`, or
-            `works`; empty is nothing.
+        needs: what its statement has to have; None is nothing.
         unless_said: the codes of rules after whose findings it has nothing to add.
     """
 
     node_names: frozenset[str] = frozenset()
-    needs: str = ""
+    needs: Need | None = None
     unless_said: frozenset[str] = frozenset()
 
     def fits(self, node_name: str, has: Collection[str]) -> bool:
@@ -131,11 +136,11 @@ class Scope:
             has: which of the fields that rules can need it has.
         """
         is_kind = not self.node_names or node_name in self.node_names
-        return is_kind and (not self.needs or self.needs in has)
+        return is_kind and (self.needs is None or self.needs in has)
 
 
 def only_for(
-    *node_names: str, needs: str = "", unless_said: Collection[Rule] = ()
+    *node_names: str, needs: Need | None = None, unless_said: Collection[Rule] = ()
 ) -> Callable[[_AnyRule], _AnyRule]:
     """Mark a rule that says nothing of other statements, so that it is not asked about them.
 
@@ -143,7 +148,12 @@ def only_for(
         node_names: names of the statements in the grammar, as `alter_table_stmt`; none is all.
         needs: `changes`, `errors` or `works`, where it says nothing of a statement without.
         unless_said: rules that say all there is to say, where they say something.
+
+    Raises:
+        ValueError: `needs` is something else, so that the rule would never be asked.
     """
+    if needs is not None and needs not in NEEDS:
+        raise ValueError(f"needs={needs!r} is not known; give one of {', '.join(NEEDS)}")
     codes = frozenset(code_of(rule) for rule in unless_said)
 
     def mark(rule: _AnyRule) -> _AnyRule:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from alembic_safe.postgres.effects import Effects, World, effects_of
 from alembic_safe.rules.catalogue import REVISION_RULES, RULES
 from alembic_safe.rules.finding import (
+    NEEDS,
     Finding,
     RevisionRule,
     Rule,
@@ -51,12 +52,7 @@ class RuleBook:
                 yield rule, finding
 
     def _asked(self, effects: Effects) -> list[tuple[Rule, Scope]]:
-        fields = (
-            ("changes", effects.changes),
-            ("errors", effects.errors),
-            ("works", effects.works),
-        )
-        has = [name for name, value in fields if value]
+        has = [name for name in NEEDS if getattr(effects, name)]
         kind = (effects.node_name, *has)
         if kind not in self._by_kind:
             self._by_kind[kind] = [
