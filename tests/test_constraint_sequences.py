@@ -256,6 +256,30 @@ def test_a_constraint_that_a_foreign_key_relies_on_stays(
     assert not list(tmp_path.rglob("versions/*.py"))
 
 
+def test_a_constraint_that_a_foreign_key_of_a_table_in_another_schema_relies_on_stays(
+    database: Database, tmp_path: Path
+) -> None:
+    """It has the name of one that goes."""
+    key = "ADD CONSTRAINT fk FOREIGN KEY (name, age) REFERENCES public.users (name, age)"
+    metadata = models()
+    sa.Table(
+        "orders",
+        metadata,
+        sa.Column("name", sa.Text),
+        sa.Column("age", sa.Integer),
+        sa.ForeignKeyConstraint(["name", "age"], ["users.name", "users.age"], name="fk"),
+        schema="Shop 1",
+    )
+    users = metadata.tables["users"]
+    users.constraints -= {c for c in users.constraints if isinstance(c, sa.UniqueConstraint)}
+    sql = (
+        f'CREATE TABLE "Shop 1".orders (name text, age int); ALTER TABLE "Shop 1".orders {key};'
+        f"ALTER TABLE orders {key}"
+    )
+    with pytest.raises(CannotRewrite, match=r"foreign key fk of Shop 1\.orders relies on it"):
+        environment(tmp_path, database, sql, metadata)
+
+
 def test_the_tables_of_a_foreign_key_are_locked_in_the_order_of_an_insert(
     database: Database, tmp_path: Path
 ) -> None:

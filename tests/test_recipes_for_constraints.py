@@ -3,6 +3,7 @@ go. That they do what they say is in `test_constraint_sequences`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -192,6 +193,27 @@ class TestChangeForeignKey:
         plans = plans_for([drop_of_key(), create], surroundings(orders(foreign_key())))
         phases = [step.phase for plan in plans for step in plan]
         assert phases == [Phase.EXPAND, Phase.CONTRACT]
+
+    @pytest.mark.parametrize(
+        ("reflected", "wanted", "steps"),
+        [
+            (None, None, ["contract"]),
+            (None, "public", ["contract"]),
+            ("public", None, ["contract"]),
+            ("archive", None, ["expand", "contract"]),
+            (None, "archive", ["expand", "contract"]),
+        ],
+    )
+    def test_to_a_table_of_that_name_in_another_schema_is_another_key(
+        self, reflected: str | None, wanted: str | None, steps: list[str]
+    ) -> None:
+        create = ops.CreateForeignKeyOp(
+            "fk", "orders", "users", ["user_id"], ["id"], ondelete="CASCADE", referent_schema=wanted
+        )
+        old = replace(foreign_key(), referenced_table=QualifiedName("users", reflected or "public"))
+        drop = drop_of_key(referent_schema=reflected)
+        plans = plans_for([drop, create], surroundings(orders(old)))
+        assert [step.phase.value for plan in plans for step in plan] == steps
 
     def test_keeps_the_unique_constraint_that_it_relies_on(self) -> None:
         create = ops.CreateForeignKeyOp("fk", "orders", "users", ["user_id"], ["id"], ondelete="X")

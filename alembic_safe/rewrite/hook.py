@@ -153,6 +153,7 @@ def _surroundings(
         dropped_columns=tuple(_dropped_columns(operations)),
         compile_sql=sql_compiler(context.dialect),
         renamed_columns=frozenset(renamed),
+        default_schema=context.dialect.default_schema_name or "public",
     )
 
 

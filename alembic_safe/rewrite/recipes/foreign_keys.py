@@ -185,13 +185,21 @@ def _refuses_or_writes(old: str, new: str) -> bool:
     return bool(relies or is_written_to or is_refused)
 
 
-def is_same_key(create: ops.CreateForeignKeyOp, constraint: ConstraintInfo) -> bool:
-    """Return whether a foreign key of the models has the columns of one of the database."""
-    referenced = constraint.referenced_table
+def is_same_key(
+    drop: ops.DropConstraintOp,
+    create: ops.CreateForeignKeyOp,
+    constraint: ConstraintInfo,
+    surroundings: Surroundings,
+) -> bool:
+    """Return whether a foreign key of the models has the columns of one that is dropped."""
+    table = QualifiedName(create.source_table, create.kw.get("source_schema"))
+    referenced = QualifiedName(create.referent_table, create.kw.get("referent_schema"))
     return (
-        referenced is not None
-        and create.referent_table == referenced.name
-        and create.kw.get("referent_schema") in (None, referenced.schema)
+        table == QualifiedName(drop.table_name, drop.schema)
+        and (
+            referenced == _referenced(drop, constraint)
+            or surroundings.with_schema(referenced) == constraint.referenced_table
+        )
         and tuple(create.local_cols) == constraint.key_columns
         and tuple(create.remote_cols) == constraint.referenced_columns
     )

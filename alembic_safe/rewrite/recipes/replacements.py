@@ -31,8 +31,11 @@ def replacements(
         if not isinstance(drop, ops.DropConstraintOp) or constraint is None:
             continue
         if constraint.type == "f":
-            keys = _foreign_keys(drop, constraint, operations)
-            found.update((create, (drop, constraint)) for create in keys)
+            for create in operations:
+                if isinstance(create, ops.CreateForeignKeyOp) and is_same_key(
+                    drop, create, constraint, surroundings
+                ):
+                    found[create] = (drop, constraint)
         elif constraint.type == "u":
             free = [operation for operation in operations if operation not in found]
             new = _unique(drop, constraint, free)
@@ -64,20 +67,6 @@ def _indexes(
             drop = drops.get((create.table_name, create.schema, create.index_name))
             if drop is not None:
                 yield create, drop
-
-
-def _foreign_keys(
-    drop: ops.DropConstraintOp, constraint: ConstraintInfo, operations: Sequence[MigrateOperation]
-) -> Iterator[ops.CreateForeignKeyOp]:
-    """Yield the foreign keys of the same columns."""
-    for create in operations:
-        if (
-            isinstance(create, ops.CreateForeignKeyOp)
-            and (create.source_table, create.kw.get("source_schema"))
-            == (drop.table_name, drop.schema)
-            and is_same_key(create, constraint)
-        ):
-            yield create
 
 
 def _unique(

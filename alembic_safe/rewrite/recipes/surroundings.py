@@ -33,6 +33,7 @@ class Surroundings:
         made_unique: columns that the same diff makes unique, on tables that are there, as
             `unique_name` writes them.
         dropped_foreign_keys: foreign keys that the same diff drops, by table and name.
+        default_schema: where a new table without a schema comes to stand.
     """
 
     catalog: Catalog
@@ -46,6 +47,7 @@ class Surroundings:
     renamed_columns: frozenset[tuple[QualifiedName, str]] = frozenset()
     made_unique: frozenset[str] = frozenset()
     dropped_foreign_keys: frozenset[tuple[QualifiedName, str]] = frozenset()
+    default_schema: str = "public"
 
     def are_new(self, table: QualifiedName, columns: Collection[str]) -> bool:
         """Return whether the old release writes none of some columns."""
@@ -54,12 +56,14 @@ class Surroundings:
 
     def drops_foreign_key(self, key: ForeignKeyInfo) -> bool:
         """Return whether the same diff drops a foreign key, or the table that it belongs to."""
-        # The models may leave the schema to the search path; the catalog tells it.
-        tables = (key.table, QualifiedName(key.table.name))
-        return any(
-            (table, key.name) in self.dropped_foreign_keys or table in self.dropped_tables
-            for table in tables
-        )
+        dropped = {(self.with_schema(table), name) for table, name in self.dropped_foreign_keys}
+        tables = set(map(self.with_schema, self.dropped_tables))
+        return (key.table, key.name) in dropped or key.table in tables
+
+    def with_schema(self, table: QualifiedName) -> QualifiedName:
+        """Return a table with the schema that the models leave to the search path, as the catalog
+        tells it."""
+        return QualifiedName(table.name, table.schema or self.default_schema)
 
     def table(self, name: QualifiedName) -> TableInfo:
         """Return what hangs on a table that exists.
