@@ -1,4 +1,4 @@
-"""`assured()`: a person answers for a statement that would be stopped."""
+"""`assured()`: a person answers for a statement; `unjudged()`: this package answers for one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from alembic_safe.errors import ReasonMissing
 
 _REASONS: ContextVar[tuple[str, ...]] = ContextVar("alembic_safe_assured", default=())
+_UNJUDGED: ContextVar[bool] = ContextVar("alembic_safe_unjudged", default=False)
 
 
 @contextmanager
@@ -18,10 +19,10 @@ def assured(reason: str) -> Iterator[None]:
         with alembic_safe.assured("30 rows, counted on 2026-03-01"):
             op.create_index("ix_plans_name", "plans", ["name"])
 
-    During `upgrade` the ledger keeps revision, statement and reason, for each statement that
-    would have been stopped. In `--sql` mode the reason becomes a comment of the script. `lint`
-    lists what it found inside together with the reason. It can be nested; the innermost reason
-    counts.
+    The ledger keeps the revision, the kind of statement and the reason where there would be an
+    error otherwise, once for all statements of a kind. In `--sql` mode the reason becomes a comment
+    of the script. `lint` lists what it found inside together with the reason. It can be nested; the
+    innermost reason counts.
 
     Args:
         reason: why it is safe here, for the people who read it later.
@@ -44,6 +45,22 @@ def current_reason() -> str | None:
     """Return the reason of the `assured` block that is running; None outside of one."""
     reasons = _REASONS.get()
     return reasons[-1] if reasons else None
+
+
+@contextmanager
+def unjudged() -> Iterator[None]:
+    """Keep the guard from judging what stands inside: a statement of this package that is safe
+    for a reason that it does not show."""
+    token = _UNJUDGED.set(True)
+    try:
+        yield
+    finally:
+        _UNJUDGED.reset(token)
+
+
+def is_unjudged() -> bool:
+    """Return whether what runs now stands in an `unjudged` block."""
+    return _UNJUDGED.get()
 
 
 def _comment(reason: str) -> None:

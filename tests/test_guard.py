@@ -15,7 +15,7 @@ from conftest import Database
 from guarded import DRIVERS, connected, guard_on, guarded, on_connection, place_of
 
 import alembic_safe
-from alembic_safe.assurance import current_reason
+from alembic_safe.assurance import current_reason, unjudged
 from alembic_safe.errors import InvalidRule, UnsafeStatement
 from alembic_safe.phases import Phase
 from alembic_safe.postgres.effects import Effects
@@ -260,6 +260,34 @@ def test_assured_lets_through_what_is_inside(connection: sa.Connection) -> None:
         with pytest.raises(UnsafeStatement):
             run(connection, INDEX.replace("ix_", "ix_2_"))
     assert indexes(connection) == ["ix_orders_note"]
+
+
+def test_what_comes_again_is_noted_once(
+    connection: sa.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "alembic.safe")
+    with guarded(connection) as watch:
+        with alembic_safe.assured("100 rows"):
+            run(connection, *(INDEX.replace("ix_", f"ix_{number}_") for number in range(3)))
+            run(connection, "DELETE FROM orders")
+        with alembic_safe.assured("another reason"):
+            run(connection, INDEX)
+    noted = [("CREATE INDEX", "100 rows"), ("DELETE", "100 rows")]
+    noted += [("CREATE INDEX", "another reason")]
+    assert [(each.command, each.reason) for each in watch.assured] == noted
+    assert len([each for each in caplog.messages if each.startswith("Assured")]) == 3
+
+
+def test_what_the_package_answers_for_itself_is_not_judged(
+    connection: sa.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "alembic.safe")
+    with guarded(connection) as watch:
+        with unjudged():
+            run(connection, "UPDATE orders SET note = 'x'")
+        assert (watch.assured, caplog.messages) == ([], [])
+        with pytest.raises(UnsafeStatement):
+            run(connection, "UPDATE orders SET note = 'x'")
 
 
 def test_the_same_statement_outside_is_stopped(connection: sa.Connection) -> None:

@@ -122,6 +122,24 @@ def test_the_ledger_keeps_what_was_assured(shop: Project, database: Database) ->
     shop.run(*UP)
 
 
+def test_the_ledger_keeps_what_would_only_have_been_told(shop: Project, database: Database) -> None:
+    both_ways = ASSURED.replace("ix_orders_note", "ix")
+    write_history(
+        shop,
+        "r2",
+        "r1",
+        upgrade=ASSURED,
+        downgrade=f'op.drop_index("ix_orders_note")\n{both_ways}',
+        marks="import alembic_safe",
+    )
+    shop.run("-x", "guard=warn", *UP)
+    shop.run("downgrade", "r1")
+    rows = database.execute(
+        "SELECT command, reason FROM alembic_safe_ledger WHERE event = 'assured'"
+    )
+    assert rows == [("CREATE INDEX", "100 rows, counted today")] * 2
+
+
 def test_a_reason_becomes_a_comment_of_the_script(shop: Project) -> None:
     body = ASSURED.replace("100 rows,", "100 rows,\\n")
     write_history(shop, "r2", "r1", upgrade=body, marks="import alembic_safe")
@@ -250,8 +268,14 @@ def test_rules_of_the_environment(shop: Project) -> None:
     assert "nobody reads them [no-comments]" in shop.run(*UP, check=False).stdout
 
 
-def test_batches_of_a_backfill_are_not_told(shop: Project, database: Database) -> None:
+def test_batches_of_a_backfill_are_neither_told_nor_noted(
+    shop: Project, database: Database
+) -> None:
+    hot = f'{NO_TABLE_IS_SMALL}hot_tables = ["orders"]\n'
+    (shop.folder / "pyproject.toml").write_text(hot)
     fill = 'op.backfill("orders", {"note": "note || id"}, where="note = \'note\'")'
     write_history(shop, "r2", "r1", upgrade=fill, marks="transactional = False")
-    assert "WARN" not in shop.run("-x", "batch_size=30", *UP).stderr
+    told = shop.run("-x", "batch_size=30", *UP).stderr
+    assert ("WARN" in told, "Assured" in told) == (False, False)
+    assert database.execute("SELECT * FROM alembic_safe_ledger WHERE event = 'assured'") == []
     assert database.execute("SELECT count(*) FROM orders WHERE note = 'note'") == [(0,)]

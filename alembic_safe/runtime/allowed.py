@@ -36,10 +36,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class Assured:
-    """A statement that a person answered for; without that it would have been stopped.
+    """Statements that a person answered for, about which there is an error otherwise.
 
     Args:
-        command: its command tag.
+        command: their command tag.
         codes: of the rules that found something.
         reason: what the person wrote.
     """

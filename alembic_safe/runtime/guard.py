@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
+from alembic_safe.assurance import is_unjudged
 from alembic_safe.errors import GuardUnavailable, UnsafeStatement
 from alembic_safe.postgres.effects import Effects, World, begin, end
 from alembic_safe.postgres.effects.parsing import parse
@@ -161,7 +162,7 @@ class Watch:
         place: the attempt.
         world: what the attempt has made of the database, as far as it is known.
         reasons: for letting statements through.
-        assured: what a person answered for.
+        assured: what a person answered for, each once.
     """
 
     guard: Guard
@@ -195,7 +196,7 @@ class Watch:
         state = transaction_state(self.connection)
         self._follow(state)
         self._unconfirmed = (len(self.world.journal), self.world.transaction)
-        if shape_of(outgoing.text) in self._passed:
+        if is_unjudged() or shape_of(outgoing.text) in self._passed:
             return
         if state is TransactionState.FAILED and not _ends_transaction(outgoing.text):
             # The server refuses it, and says why.
@@ -347,8 +348,10 @@ class Watch:
         if errors and can_stop and self.guard.stops and self.place.is_upgrade:
             self._stop(errors)
         for (command, reason), codes in let_through.items():
-            log.info("Assured: %s (%s): %s", command, ", ".join(codes), reason)
-            self.assured.append(Assured(command, tuple(dict.fromkeys(codes)), reason))
+            assured = Assured(command, tuple(dict.fromkeys(codes)), reason)
+            if assured not in self.assured:
+                log.info("Assured: %s (%s): %s", command, ", ".join(assured.codes), reason)
+                self.assured.append(assured)
         for effects, finding in left:
             self.guard.warn(self.place, finding, _shown(effects))
 
