@@ -53,10 +53,11 @@ def surroundings(
         version: PostgreSQL's major version.
         models: what the models have, as far as a recipe asks for it.
         new_tables, dropped_tables, new_columns, dropped_columns, renamed_columns: what the same
-            diff adds, drops and renames.
+            diff adds, drops and renames. A new column that no model has is nullable.
     """
     tables = tables or (table(USERS), table(ORDERS))
-    columns: Mapping[tuple[QualifiedName, str], sa.Column[Any]] = {
+    new = {(table, name): sa.Column(name, sa.Text) for table, name in new_columns}
+    columns: Mapping[tuple[QualifiedName, str], sa.Column[Any]] = new | {
         (QualifiedName(model.name, model.schema), column.name): column
         for model in models
         for column in model.columns
@@ -66,7 +67,7 @@ def surroundings(
         model_column=lambda name, column: columns.get((name, column)),
         new_tables=frozenset(new_tables),
         dropped_tables=frozenset(dropped_tables),
-        new_columns=frozenset(new_columns),
+        new_columns=frozenset(new),
         dropped_columns=tuple(dropped_columns),
         renamed_columns=frozenset(renamed_columns),
         compile_sql=sql_compiler(make_url("postgresql://").get_dialect()()),

@@ -11,9 +11,16 @@ import sqlalchemy as sa
 from alembic.operations import ops
 from snapshot import ORDERS, USERS, Written, plan_of, sources, surroundings, table, written
 
+from alembic_safe import filled_with
 from alembic_safe.errors import CannotRewrite
 from alembic_safe.phases import Phase
-from alembic_safe.postgres.catalog import ConstraintInfo, ForeignKeyInfo, IndexInfo, TableInfo
+from alembic_safe.postgres.catalog import (
+    ColumnInfo,
+    ConstraintInfo,
+    ForeignKeyInfo,
+    IndexInfo,
+    TableInfo,
+)
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.rewrite.plan import arrange
 from alembic_safe.rewrite.recipes import plans_for
@@ -98,6 +105,12 @@ class TestDropForeignKey:
         )
         assert 'referent_schema="public"' in sources(step.downgrade)[0]
         assert step.locks == {ORDERS, PUBLIC_USERS}
+
+    @pytest.mark.parametrize("action", ["ON DELETE CASCADE", "ON UPDATE SET NULL"])
+    def test_that_writes_rows_tells_that_nobody_may_rely_on_it(self, action: str) -> None:
+        definition = f"FOREIGN KEY (user_id) REFERENCES users(id) {action}"
+        (step,) = plan_of(drop_of_key(), surroundings(orders(foreign_key(definition))))
+        assert step.requires == f"no release relies on what fk does: {definition}."
 
     def test_of_a_partitioned_table_is_refused_below_18(self) -> None:
         parts = orders(foreign_key(), kind="p")
@@ -282,6 +295,26 @@ class TestDropUniqueConstraint:
     REFERENCE = ForeignKeyInfo(
         "fk", QualifiedName("orders", "public"), frozenset({"name"}), index="uq"
     )
+
+    @pytest.mark.parametrize(
+        ("column", "definition", "phases"),
+        [
+            (ColumnInfo("name", "text"), "UNIQUE (name)", ["contract", "contract"]),
+            (ColumnInfo("name", "text", default="''"), "UNIQUE (name)", ["expand", "contract"]),
+            (
+                ColumnInfo("name", "text"),
+                "UNIQUE NULLS NOT DISTINCT (name)",
+                ["expand", "contract"],
+            ),
+        ],
+    )
+    def test_goes_with_its_columns_where_the_new_release_leaves_them_null(
+        self, column: ColumnInfo, definition: str, phases: list[str]
+    ) -> None:
+        constraint = replace(unique(), definition=definition)
+        info = table(USERS, column, constraints=(constraint,), indexes=(own_index(),))
+        plans = plans_for([ops.DropColumnOp("users", "name"), DROP_UNIQUE], surroundings(info))
+        assert [step.phase.value for plan in plans for step in plan] == phases
 
     def test_that_a_foreign_key_relies_on_is_refused_by_its_name(self) -> None:
         info = users(referenced_by=(self.REFERENCE,))
@@ -488,6 +521,43 @@ class TestAddUniqueConstraint:
         assert plan_of(add_unique(), surroundings(new_columns=new))[0].phase is Phase.MIGRATE
         both = plan_of(add_unique("uq", "name", "id"), surroundings(new_columns=new))
         assert both[0].phase is Phase.CONTRACT
+
+    @pytest.mark.parametrize(
+        ("column", "phase"),
+        [
+            (sa.Column("code", sa.Text), "migrate"),
+            (sa.Column("code", sa.Text, server_default="x"), "contract"),
+            (sa.Column("code", sa.Text, nullable=False, default="x"), "contract"),
+            (sa.Column("code", sa.Text, default="x"), "migrate"),
+            (sa.Column("code", sa.Text, nullable=False, info=filled_with("id::text")), "migrate"),
+        ],
+    )
+    def test_of_a_new_column_waits_where_the_server_fills_what_the_old_release_writes(
+        self, column: sa.Column[Any], phase: str
+    ) -> None:
+        model = sa.Table("users", sa.MetaData(), column)
+        snapshot = surroundings(new_columns=[(USERS, "code")], models=[model])
+        index = ops.CreateIndexOp("ux", "users", ["code"], unique=True)
+        found = [
+            plan_of(each, snapshot)[0].phase.value for each in (add_unique("u", "code"), index)
+        ]
+        assert found == [phase, phase]
+
+    @pytest.mark.parametrize(
+        "create",
+        [
+            add_unique("u", "code", postgresql_nulls_not_distinct=True),
+            ops.CreateIndexOp(
+                "u", "users", ["code"], unique=True, postgresql_nulls_not_distinct=True
+            ),
+            ops.CreateIndexOp("u", "users", [sa.func.coalesce(sa.column("code"), "")], unique=True),
+        ],
+    )
+    def test_of_a_new_column_waits_where_nulls_are_duplicates(
+        self, create: ops.MigrateOperation
+    ) -> None:
+        (step,) = plan_of(create, surroundings(new_columns=[(USERS, "code")]))
+        assert step.phase is Phase.CONTRACT
 
     def test_of_a_renamed_column_waits_because_the_trigger_writes_it(self) -> None:
         snapshot = surroundings(new_columns=[(USERS, "name")], renamed_columns=[(USERS, "name")])

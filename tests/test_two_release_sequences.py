@@ -141,6 +141,11 @@ CHANGES = {
         (sa.Column("number", sa.BigInteger),),
         (1, 0, 0),
     ),
+    "drop column with its unique constraint": Change(
+        (sa.Column("number", sa.BigInteger), lambda: sa.UniqueConstraint("number", name="uq")),
+        (),
+        (1, 0, 1),
+    ),
     "rename unique constraint": Change(
         (text("note"), lambda: sa.UniqueConstraint("note", "id", name="uq")),
         (text("note"), lambda: sa.UniqueConstraint("note", "id", name="orders_note_key")),

@@ -65,6 +65,11 @@ def plans_for(operations: Sequence[MigrateOperation], surroundings: Surroundings
         made_unique=frozenset(_made_unique(rest, surroundings)),
         dropped_foreign_keys=frozenset(_dropped_foreign_keys(rest, gone)),
         changed_indexes=frozenset(_changed_indexes(replaced)),
+        removed_columns=frozenset(
+            (QualifiedName(operation.table_name, operation.schema), operation.column_name)
+            for operation in rest
+            if isinstance(operation, ops.DropColumnOp)
+        ),
     )
 
     def plan(operation: MigrateOperation) -> Plan:

@@ -27,13 +27,14 @@ from alembic_safe.rewrite.recipes.indexes import plain_on_new_table
 from alembic_safe.rewrite.recipes.names import default_name
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
 from alembic_safe.rewrite.recipes.uniqueness import unique_name
+from alembic_safe.rewrite.recipes.values import are_left_null
 
 _PARTITIONED_NOT_VALID_VERSION = 18
 
 
 def add_foreign_key(operation: ops.CreateForeignKeyOp, surroundings: Surroundings) -> Plan:
     """C: NOT VALID, then VALIDATE: the old release may still write rows that violate it. Where
-    the old release does not know the columns, E and M, but for those that this diff makes unique:
+    the old release leaves the columns NULL, E and M, but for those that this diff makes unique:
     what they refer to has to be unique before."""
     table = QualifiedName(operation.source_table, operation.kw.get("source_schema"))
     referenced = QualifiedName(operation.referent_table, operation.kw.get("referent_schema"))
@@ -50,7 +51,7 @@ def add_foreign_key(operation: ops.CreateForeignKeyOp, surroundings: Surrounding
     validate = ValidateConstraintOp(key.constraint_name, table.name, table.schema)
     says = f"foreign key {key.constraint_name} from {table} to {referenced}"
     touches = (f"constraint {key.constraint_name}", *_columns(table, key.local_cols))
-    if surroundings.are_new(table, key.local_cols) and not refers_to_new:
+    if are_left_null(table, key.local_cols, surroundings) and not refers_to_new:
         return (
             Step(
                 phase=Phase.EXPAND,
@@ -118,6 +119,7 @@ def drop_foreign_key(
             commits_alone=True,
             says=f"Drops foreign key {name} from {table} to {referenced}. On the way back rows "
             f"without their row of {referenced} stop it.",
+            requires=_relied_on(constraint),
             locks=frozenset({table, referenced}),
             touches=(f"constraint {name}", *_columns(table, constraint.key_columns)),
         ),
@@ -169,6 +171,13 @@ def change_foreign_key(
             touches=(*going.touches, f"constraint {name}"),
         ),
     )
+
+
+def _relied_on(constraint: ConstraintInfo) -> str:
+    """Return what must be true before a key goes that writes rows; empty for one that does not."""
+    if not re.search("CASCADE|SET", foreign_key_options(constraint.definition)):
+        return ""
+    return f"no release relies on what {constraint.name} does: {constraint.definition}."
 
 
 def _refuses_or_writes(old: str, new: str) -> bool:

@@ -20,7 +20,8 @@ from alembic_safe.postgres.expressions import index_body
 from alembic_safe.postgres.identifiers import QualifiedName, derived_name
 from alembic_safe.rewrite.plan import Plan, Step
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
-from alembic_safe.rewrite.recipes.uniqueness import Uniqueness, unique_name
+from alembic_safe.rewrite.recipes.uniqueness import Uniqueness, ignores_null, unique_name
+from alembic_safe.rewrite.recipes.values import are_left_null
 
 _IGNORED = frozenset({"postgresql_concurrently", "if_not_exists"})
 """Options that say how the index is built, not what it is."""
@@ -28,14 +29,15 @@ _IGNORED = frozenset({"postgresql_concurrently", "if_not_exists"})
 
 def create_index(operation: ops.CreateIndexOp, surroundings: Surroundings) -> Plan:
     """M: build it beside the traffic. A unique one may fail the old release's writes, so that it
-    belongs into C, unless its columns are new."""
+    belongs into C, unless the old release leaves its columns NULL."""
     table = QualifiedName(operation.table_name, operation.schema)
     if table in surroundings.new_tables:
         return (plain_on_new_table(operation, table),)
     refuse_partitioned(table, surroundings, f"index {operation.index_name}")
     concurrent = concurrently(operation, surroundings)
     unique = Uniqueness.of_operation(operation)
-    tightens = concurrent.unique and not surroundings.are_new(table, _columns(operation))
+    is_new = are_left_null(table, _columns(operation), surroundings)
+    tightens = concurrent.unique and not (is_new and ignores_null(operation))
     return (
         Step(
             phase=Phase.CONTRACT if tightens else Phase.MIGRATE,

@@ -33,6 +33,7 @@ class Surroundings:
         made_unique: columns that the same diff makes unique, on tables that are there, as
             `unique_name` writes them.
         dropped_foreign_keys: foreign keys that the same diff drops, by table and name.
+        removed_columns: those of `dropped_columns` that are not renamed.
         default_schema: where a new table without a schema comes to stand.
     """
 
@@ -47,10 +48,11 @@ class Surroundings:
     renamed_columns: frozenset[tuple[QualifiedName, str]] = frozenset()
     made_unique: frozenset[str] = frozenset()
     dropped_foreign_keys: frozenset[tuple[QualifiedName, str]] = frozenset()
+    removed_columns: frozenset[tuple[QualifiedName, str]] = frozenset()
     default_schema: str = "public"
 
     def are_new(self, table: QualifiedName, columns: Collection[str]) -> bool:
-        """Return whether the old release writes none of some columns."""
+        """Return whether the old release writes none of some columns; the server may."""
         new = self.new_columns - self.renamed_columns
         return bool(columns) and all((table, column) in new for column in columns)
 

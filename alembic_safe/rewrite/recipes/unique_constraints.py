@@ -33,7 +33,8 @@ from alembic_safe.rewrite.recipes.indexes import (
 )
 from alembic_safe.rewrite.recipes.names import default_name
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
-from alembic_safe.rewrite.recipes.uniqueness import Uniqueness, unique_name
+from alembic_safe.rewrite.recipes.uniqueness import Uniqueness, ignores_null, unique_name
+from alembic_safe.rewrite.recipes.values import are_left_null
 
 
 def add_unique_constraint(
@@ -41,7 +42,7 @@ def add_unique_constraint(
 ) -> Plan:
     """C: build the unique index beside the traffic, and make the constraint of it, which is
     instant. The index alone refuses what the old release may write, so that it cannot go ahead
-    into M. Where the old release does not know the columns, all of it is M."""
+    into M. Where the old release leaves the columns NULL, all of it is M."""
     table = QualifiedName(operation.table_name, operation.schema)
     if table in surroundings.new_tables:
         return (plain_on_new_table(operation, table),)
@@ -52,7 +53,7 @@ def add_unique_constraint(
     key = AddUniqueConstraintUsingIndexOp(
         name, table.name, name, deferrable_option(operation.kw), table.schema
     )
-    tightens = not surroundings.are_new(table, columns)
+    tightens = not (are_left_null(table, columns, surroundings) and ignores_null(operation))
     return (
         Step(
             phase=Phase.CONTRACT if tightens else Phase.MIGRATE,
@@ -75,8 +76,9 @@ def add_unique_constraint(
 def drop_unique_constraint(
     table: QualifiedName, constraint: ConstraintInfo, surroundings: Surroundings
 ) -> Plan:
-    """E: it loosens. The way back builds the index beside the traffic, and makes the constraint of
-    it: the revision is no transaction, so that each commits by itself."""
+    """E: it loosens. C, with its columns, where they go and the new release leaves them NULL. The
+    way back builds the index beside the traffic, and makes the constraint of it: the revision is no
+    transaction, so that each commits by itself."""
     name = constraint.name
     info = surroundings.table(table)
     refuse_inherited(table, constraint)
@@ -90,15 +92,16 @@ def drop_unique_constraint(
     refuse_partitioned(table, surroundings, f"Constraint {name}")
     refuse_replica_identity(table, surroundings, {index.name})
     refuse_referenced(table, surroundings, index.name)
+    stays = _never_fails_the_new_release(table, constraint, surroundings)
     return (
         Step(
-            phase=Phase.EXPAND,
+            phase=Phase.CONTRACT if stays else Phase.EXPAND,
             table=table,
             upgrade=(DropConstraintIfExistsOp(name, table.name, table.schema),),
             downgrade=built_by_definition(
                 table, constraint, index, name, index_body(index.definition)
             ),
-            commits_alone=True,
+            commits_alone=not stays,
             says=f"Drops unique constraint {name} of {table}. On the way back duplicates stop it.",
             requires=f"no release names {name} or its columns in ON CONFLICT.",
             locks=frozenset({table}),
@@ -108,6 +111,19 @@ def drop_unique_constraint(
                 *(f"column {table}.{column}" for column in constraint.key_columns),
             ),
         ),
+    )
+
+
+def _never_fails_the_new_release(
+    table: QualifiedName, constraint: ConstraintInfo, surroundings: Surroundings
+) -> bool:
+    columns = [surroundings.table(table).column(name) for name in constraint.key_columns]
+    return not Uniqueness.of_constraint(constraint).nulls_not_distinct and all(
+        column is not None
+        and (table, column.name) in surroundings.removed_columns
+        and column.default is None
+        and not column.identity
+        for column in columns
     )
 
 

@@ -60,8 +60,7 @@ class Uniqueness:
         if isinstance(operation, ops.CreateUniqueConstraintOp):
             columns = [str(getattr(column, "name", column)) for column in operation.columns]
             return cls(tuple(columns), *_options(operation.kw))
-        expressions = operation.to_index().expressions
-        is_plain = all(isinstance(part, sa.Column) for part in expressions) and not any(
+        is_plain = _is_on_columns(operation) and not any(
             isinstance(operation.kw.get(name), sa.ClauseElement) or operation.kw.get(name)
             for name in _OTHER_KINDS
         )
@@ -78,6 +77,18 @@ class Uniqueness:
             and self.deferrable <= other.deferrable
             and self.initially_deferred <= other.initially_deferred
         )
+
+
+def ignores_null(operation: ops.CreateUniqueConstraintOp | ops.CreateIndexOp) -> bool:
+    """Return whether rows with NULL in the columns are no duplicates of each other. In an
+    expression anything may become of NULL."""
+    if operation.kw.get("postgresql_nulls_not_distinct"):
+        return False
+    return isinstance(operation, ops.CreateUniqueConstraintOp) or _is_on_columns(operation)
+
+
+def _is_on_columns(operation: ops.CreateIndexOp) -> bool:
+    return all(isinstance(part, sa.Column) for part in operation.to_index().expressions)
 
 
 def _options(arguments: Mapping[str, Any]) -> tuple[frozenset[str], bool, bool, bool]:

@@ -1,8 +1,9 @@
-"""The value for rows that lack one, as the models tell it."""
+"""The value for rows that lack one, as the models tell it, and which rows have none."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,8 +11,9 @@ from sqlalchemy.ext.compiler import compiles
 
 from alembic_safe.errors import ValueNeeded
 from alembic_safe.hints import FILLED_WITH, hint
-from alembic_safe.postgres.expressions import check_expression
-from alembic_safe.rewrite.recipes.surroundings import CompileSQL
+from alembic_safe.postgres.expressions import check_expression, is_constant_or_stable
+from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.rewrite.recipes.surroundings import CompileSQL, Surroundings
 
 
 class Verbatim(sa.ColumnElement[Any]):
@@ -61,6 +63,25 @@ def fill_value(column: sa.Column[object], compile_sql: CompileSQL) -> str | None
     if column.server_default is not None:
         return server_default_sql(column, compile_sql)
     return _python_default(column, compile_sql)
+
+
+def are_left_null(
+    table: QualifiedName, columns: Collection[str], surroundings: Surroundings
+) -> bool:
+    """Return whether some columns are NULL in all that the old release writes: they are new, and
+    the server fills none of them, so that nothing that is said of their values can fail it."""
+    if not surroundings.are_new(table, columns):
+        return False
+    found = [surroundings.model_column(table, column) for column in columns]
+    return all(column is not None and _is_left_null(column, surroundings) for column in found)
+
+
+def _is_left_null(column: sa.Column[object], surroundings: Surroundings) -> bool:
+    if column.server_default is not None:
+        return False
+    value = None if column.nullable else fill_value(column, surroundings.compile_sql)
+    # A constant value of a NOT NULL column is its server default until contract.
+    return value is None or not is_constant_or_stable(value)
 
 
 def server_default_sql(column: sa.Column[object], compile_sql: CompileSQL) -> str | None:
