@@ -392,8 +392,18 @@ def test_foreign_keys_of_partitioned_tables_are_listed_once(database: Database, 
     )
     catalog = read("p", "p1", "t")
     assert [c.name for c in _table(catalog, "t").constraints if c.type == "f"] == ["fk"]
+    assert _table(catalog, "t").keys_to_partitions == sub_keys_of(database, "t") != frozenset()
+    assert _table(catalog, "p1").keys_to_partitions == frozenset()
     assert [f.name for f in _table(catalog, "p").referenced_by] == ["fk"]
     assert [f.table.name for f in _table(catalog, "p1").referenced_by] == ["t"]
+
+
+def sub_keys_of(database: Database, table: str) -> frozenset[str]:
+    rows = database.execute(
+        f"SELECT conname FROM pg_constraint WHERE conrelid = '{table}'::regclass"
+        " AND conparentid <> 0"
+    )
+    return frozenset(row[0] for row in rows)
 
 
 def test_inheritance_is_told(database: Database, read: Read) -> None:

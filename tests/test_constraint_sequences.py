@@ -299,6 +299,25 @@ def test_the_tables_of_a_foreign_key_are_locked_in_the_order_of_an_insert(
     assert [each for each in schema(database)["constraints"] if each[1] == "fk"] == []
 
 
+def test_the_keys_that_the_server_has_for_each_partition_are_not_dropped(
+    database: Database, tmp_path: Path
+) -> None:
+    """Alembic finds them in the database, and not in the models."""
+    sql = f"ALTER TABLE parts ADD PRIMARY KEY (id); {ORDERS} fk FOREIGN KEY (age) REFERENCES parts"
+    metadata = models(sa.ForeignKeyConstraint(["age"], ["parts.id"], name="fk"))
+    metadata.tables["parts"].c.id.nullable = False
+    made = environment(tmp_path, database, sql, metadata)
+    assert made.files() == []
+    made.metadata = models()
+    made.metadata.tables["parts"].c.id.nullable = False
+    before = schema(database)
+    made.autogenerate()
+    made.upgrade()
+    made.check()
+    made.downgrade("base")
+    assert schema(database) == before
+
+
 # A foreign key with other options.
 
 

@@ -208,6 +208,7 @@ SELECT CAST(con.conrelid AS bigint) AS table_oid,
        CAST(con.confrelid AS bigint) AS referenced_oid,
        con.conrelid = ANY (CAST(:oids AS oid[]))
            AND parent.conrelid IS DISTINCT FROM con.conrelid AS is_own,
+       COALESCE(parent.conrelid = con.conrelid, false) AS is_of_a_partition,
        con.confrelid = ANY (CAST(:oids AS oid[]))
            AND parent.confrelid IS DISTINCT FROM con.confrelid AS is_reference,
        CAST(con.conname AS text) AS name,
@@ -399,6 +400,7 @@ def _read(connection: sa.Connection, wanted: Sequence[QualifiedName]) -> Catalog
     indexes = _grouped(_rows(connection, _INDEXES, oids))
     constraints = _rows(connection, _CONSTRAINTS, oids)
     own = _grouped(row for row in constraints if row.is_own)
+    keys_to_partitions = _grouped(row for row in constraints if row.is_of_a_partition)
     references = _grouped((row for row in constraints if row.is_reference), by="referenced_oid")
     dependents = _grouped(_rows(connection, _DEPENDENTS, oids))
     result = {}
@@ -412,6 +414,7 @@ def _read(connection: sa.Connection, wanted: Sequence[QualifiedName]) -> Catalog
             indexes=own_indexes,
             constraints=tuple(_constraint(c, own_indexes) for c in own[row.oid]),
             referenced_by=tuple(_foreign_key(c) for c in references[row.oid]),
+            keys_to_partitions=frozenset(key.name for key in keys_to_partitions[row.oid]),
             partition_key_columns=frozenset(row.partition_key),
             is_partition=row.is_partition,
             has_inheritance_children=row.has_children,

@@ -75,8 +75,8 @@ def rewrite(
         if isinstance(operation, RenameColumnOp):
             _refuse_other_type(context, operation)
     surroundings = _surroundings(context, operations, catalog)
-    sequence = arrange(plans_for(operations, surroundings))
-    directives[:] = write_sequence(context, script, sequence)
+    plans = plans_for(operations, surroundings)
+    directives[:] = write_sequence(context, script, arrange(plans)) if plans else []
 
 
 def hide_own_tables(options: dict[str, Any], names: frozenset[str]) -> None:

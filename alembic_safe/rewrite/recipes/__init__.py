@@ -49,7 +49,11 @@ def plans_for(operations: Sequence[MigrateOperation], surroundings: Surroundings
         operations: what autogenerate found, without containers and with renames in place.
         surroundings: the snapshot.
     """
-    operations = [with_final_name(operation) for operation in operations]
+    operations = [
+        with_final_name(operation)
+        for operation in operations
+        if not _goes_with_another_key(operation, surroundings)
+    ]
     rest = list(operations)
     # A rename takes what follows from it out of the diff, wherever that stands.
     renames: dict[MigrateOperation, Plan] = {
@@ -81,6 +85,15 @@ def plans_for(operations: Sequence[MigrateOperation], surroundings: Surroundings
         return plan_for(operation, surroundings)
 
     return [plan(operation) for operation in rest if operation not in gone]
+
+
+def _goes_with_another_key(operation: MigrateOperation, surroundings: Surroundings) -> bool:
+    """Return whether what Alembic takes for a foreign key that goes is a part of another one: the
+    server has one for each partition of the referenced table, and the models have none."""
+    if not isinstance(operation, ops.DropConstraintOp):
+        return False
+    info = surroundings.catalog.table(operation.table_name, operation.schema)
+    return info is not None and operation.constraint_name in info.keys_to_partitions
 
 
 def _rank(operation: MigrateOperation) -> int:

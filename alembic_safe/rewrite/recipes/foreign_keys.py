@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from alembic.operations import ops
 
@@ -321,13 +321,19 @@ def refuse_inherited(table: QualifiedName, constraint: ConstraintInfo) -> None:
 
 
 def _refuse_partitioned(
-    table: QualifiedName, surroundings: Surroundings, name: str, verb: str
+    table: QualifiedName,
+    surroundings: Surroundings,
+    name: str,
+    verb: Literal["added", "brought back"],
 ) -> None:
     is_partitioned = surroundings.table(table).kind == "p"
     if is_partitioned and surroundings.catalog.major < _PARTITIONED_NOT_VALID_VERSION:
+        advice = {
+            "added": "Add it NOT VALID on each partition, validate those, then add it on the "
+            "parent, and leave it out of this revision.",
+            "brought back": "Drop it in a revision written by hand.",
+        }
         raise CannotRewrite(
             f"Foreign key {name} on {table}: the table is partitioned, and before PostgreSQL 18 "
-            f"such a key cannot be {verb} NOT VALID. Add it NOT VALID on each partition, validate "
-            "those, then add it on the parent, and leave it out of this revision. No file was "
-            "written."
+            f"such a key cannot be {verb} NOT VALID. {advice[verb]} No file was written."
         )
