@@ -173,8 +173,8 @@ class TableInfo:
         kind: `r` plain, `p` partitioned.
         columns: in the order of the table.
         referenced_by: foreign keys from other tables and from itself.
-        keys_to_partitions: names of the foreign keys that the server has for each partition of a table
-            that a key of this one references. They come and go with that, and not alone.
+        keys_to_partitions: names of the foreign keys that the server has for each partition of a
+            table that a key of this one references. They come and go with that, and not alone.
         partition_key_columns: empty where `kind` is not `p`.
         is_partition: whether it is a partition of another table.
         has_inheritance_children: whether tables inherit from it; partitions count.
