@@ -200,6 +200,24 @@ def test_what_is_worked_through_is_small_together() -> None:
     assert weight_of_work(QualifiedName("not_known", "public")) is ERROR
 
 
+def test_what_stands_inside_a_statement_counts_together_with_what_is_around() -> None:
+    world = World()
+    for table, size in ((ORDERS, 600_000), (USERS, 600_000), (LOGS, 2_000_000)):
+        world.put(Relation(table, size=size))
+
+    def weight_of(*inside: QualifiedName, around: tuple[QualifiedName, ...] = ()) -> Severity:
+        children = tuple(Effects("", 0, "", scans=(table,)) for table in inside)
+        outer = Effects("", 0, "", scans=(*inside, *around), children=children)
+        weights = Weights(LintSettings(), knows_sizes=True)
+        found = weights.weigh(Finding(SCAN, ERROR, "", ORDERS), outer, world)
+        return found.severity if found is not None else OFF
+
+    assert weight_of(ORDERS) is WARNING
+    assert weight_of(ORDERS, USERS) is ERROR
+    assert weight_of(ORDERS, around=(LOGS,)) is ERROR
+    assert weight_of(ORDERS, around=(ORDERS,)) is WARNING
+
+
 def test_a_partitioned_table_is_as_large_as_its_partitions() -> None:
     assert weight_of_work(EVENTS) is ERROR
     assert weight_of_work(EVENTS, small_table_bytes=1_200_000) is WARNING

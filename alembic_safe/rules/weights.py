@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from alembic_safe.postgres.effects import Effects, World
@@ -63,8 +62,7 @@ class Weights:
     def _is_over_in_an_instant(self, effects: Effects, world: World) -> bool:
         """Return whether all tables that a statement works through are small together. It may
         block others than these."""
-        # One table can be another from one statement of a DO block to the next.
-        tables = [table for each in _innermost(effects) for table in _worked_through(each, world)]
+        tables = _worked_through(effects, world)
         small = self.settings.small_tables
         rest = [each for each in tables if not _is_named(each.name, small, effects, world)]
         if not rest or not self.knows_sizes:
@@ -88,25 +86,23 @@ def _size(table: Relation) -> int | None:
     return None if table.is_partitioned else table.size
 
 
-def _innermost(effects: Effects) -> Iterator[Effects]:
-    if not effects.children:
-        yield effects
-    for child in effects.children:
-        yield from _innermost(child)
-
-
 def _worked_through(effects: Effects, world: World) -> list[Relation]:
     """Return the tables that a statement works through, as they were before it, with partitions
     for what has them."""
+    # One name can be that of another table from one statement of a DO block to the next.
+    inside = [each for child in effects.children for each in _worked_through(child, world)]
+    counted = {table.name for table in inside}
     indexes = (*effects.index_builds, *effects.index_rebuilds)
     built = [index.table for index in indexes if not index.concurrently]
     tables: dict[QualifiedName, Relation] = {}
     pending = [*effects.rewrites, *effects.scans, *built]
     while pending:
         name = pending.pop()
+        if name in counted:
+            continue
         table = as_it_was(name, effects, world) or Relation(name)
         if table.is_partitioned and table.complete:
             pending += table.children
         else:
             tables[name] = table
-    return list(tables.values())
+    return [*inside, *tables.values()]
