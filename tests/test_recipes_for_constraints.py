@@ -24,6 +24,7 @@ from alembic_safe.postgres.catalog import (
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.rewrite.plan import arrange
 from alembic_safe.rewrite.recipes import plans_for
+from alembic_safe.rewrite.renames import RenameColumnOp
 
 PUBLIC_USERS = QualifiedName("users", "public")
 
@@ -119,6 +120,16 @@ class TestDropForeignKey:
         ):
             plan_of(drop_of_key(), surroundings(parts, version=17))
         assert plan_of(drop_of_key(), surroundings(parts, version=18))[0].phase is Phase.EXPAND
+
+    def test_of_a_partition_goes_with_that_of_the_whole(self) -> None:
+        part = QualifiedName("orders_1")
+        drop = ops.DropConstraintOp("fk", "orders_1", "foreignkey")
+        snapshot = surroundings(
+            orders(foreign_key(), kind="p"),
+            table(part, constraints=(foreign_key(inherited=True),)),
+        )
+        (plan,) = plans_for([drop, drop_of_key()], snapshot)
+        assert sources(plan[0].upgrade) == ['op.drop_constraint_if_exists("fk", "orders")']
 
     def test_that_comes_from_a_parent_table_is_refused(self) -> None:
         with pytest.raises(CannotRewrite, match=r"fk of orders comes from .* Drop it there"):
@@ -483,6 +494,21 @@ class TestChangeUniqueConstraint:
     ) -> None:
         drop, *_ = self.written(create)
         assert drop[:2] == ("expand", ['op.drop_constraint_if_exists("uq", "users")'])
+
+    @pytest.mark.parametrize(
+        "create",
+        [
+            add_unique("uq", "title", "id"),
+            ops.CreateIndexOp("ix", "users", ["title"], unique=True),
+        ],
+    )
+    def test_together_with_a_rename_of_its_column_is_refused(
+        self, create: ops.MigrateOperation
+    ) -> None:
+        rename = RenameColumnOp(USERS, sa.Column("name", sa.Text), sa.Column("title", sa.Text))
+        info = users(replace(unique(), columns=frozenset({"name"})))
+        with pytest.raises(CannotRewrite, match="uq of users uses name, which is renamed, and ch"):
+            plans_for([rename, DROP_UNIQUE, create], surroundings(info))
 
     def test_of_several_is_paired_with_its_like(self) -> None:
         wider, same = add_unique("wider", "name", "id"), add_unique("same")

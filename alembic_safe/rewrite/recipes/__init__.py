@@ -52,7 +52,7 @@ def plans_for(operations: Sequence[MigrateOperation], surroundings: Surroundings
     operations = [
         with_final_name(operation)
         for operation in operations
-        if not _goes_with_another_key(operation, surroundings)
+        if not _goes_with_another_key(operation, operations, surroundings)
     ]
     rest = list(operations)
     # A rename takes what follows from it out of the diff, wherever that stands.
@@ -87,13 +87,32 @@ def plans_for(operations: Sequence[MigrateOperation], surroundings: Surroundings
     return [plan(operation) for operation in rest if operation not in gone]
 
 
-def _goes_with_another_key(operation: MigrateOperation, surroundings: Surroundings) -> bool:
+def _goes_with_another_key(
+    operation: MigrateOperation,
+    operations: Sequence[MigrateOperation],
+    surroundings: Surroundings,
+) -> bool:
     """Return whether what Alembic takes for a foreign key that goes is a part of another one: the
-    server has one for each partition of the referenced table, and the models have none."""
+    server has one for each partition of the referenced table, which the models never have, and one
+    of each partition of the referencing table, which goes with that of the whole."""
     if not isinstance(operation, ops.DropConstraintOp):
         return False
     info = surroundings.catalog.table(operation.table_name, operation.schema)
-    return info is not None and operation.constraint_name in info.keys_to_partitions
+    if info is not None and operation.constraint_name in info.keys_to_partitions:
+        return True
+    constraint = constraint_of(operation, surroundings)
+    if constraint is None or constraint.type != "f" or not constraint.inherited:
+        return False
+    of_the_whole = (other for other in operations if isinstance(other, ops.DropConstraintOp))
+    return any(
+        other.constraint_name == constraint.name and _is_partitioned(other, surroundings)
+        for other in of_the_whole
+    )
+
+
+def _is_partitioned(operation: ops.DropConstraintOp, surroundings: Surroundings) -> bool:
+    info = surroundings.catalog.table(operation.table_name, operation.schema)
+    return info is not None and info.kind == "p"
 
 
 def _rank(operation: MigrateOperation) -> int:

@@ -32,6 +32,7 @@ from alembic_safe.rewrite.recipes.indexes import concurrently, refuse_partitione
 from alembic_safe.rewrite.recipes.names import default_name
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
 from alembic_safe.rewrite.recipes.unique_constraints import built_by_definition, unique_columns
+from alembic_safe.rewrite.recipes.uniqueness import Uniqueness
 from alembic_safe.rewrite.renames import RenameColumnOp
 
 Operations = tuple[MigrateOperation, ...]
@@ -157,6 +158,7 @@ class _Carrier:
     def unique_constraint(self, constraint: ConstraintInfo) -> Carried:
         created = self._created_unique(constraint)
         if created is None and self._is_dropped_by_models(constraint):
+            self._refuse_change(constraint)
             return Carried(touches=(f"constraint {constraint.name}",))
         self._drops(ops.DropConstraintOp, "constraint_name", constraint.name)
         refuse_partitioned(self.table, self.surroundings, f"constraint {constraint.name}")
@@ -187,6 +189,22 @@ class _Carrier:
             touches=(f"constraint {constraint.name}",),
         )
         return self._renamed(carried, built_as, final)
+
+    def _refuse_change(self, constraint: ConstraintInfo) -> None:
+        """Raise where another constraint or index takes the place of one that goes: there would be
+        none of them until contract."""
+        old = Uniqueness.of_constraint(constraint)
+        old = replace(old, columns=tuple(self._as_new(old.columns)))
+        constraints = map(Uniqueness.of_operation, self._of(ops.CreateUniqueConstraintOp))
+        indexes = map(Uniqueness.of_operation, self._of(ops.CreateIndexOp))
+        for new in (*constraints, *indexes):
+            if new is not None and (new.refuses_all_of(old) or old.refuses_all_of(new)):
+                raise CannotRewrite(
+                    f"Unique constraint {constraint.name} of {self.table} uses {self.old}, which is"
+                    " renamed, and changes its columns or its kind at once. Rename the column with "
+                    "the constraint as it is, and change that when the old column is gone. No file "
+                    "was written."
+                )
 
     def _renamed(self, carried: Carried, built_as: str, final: str) -> Carried:
         if built_as == final:
