@@ -39,12 +39,13 @@ class Settings:
             be applied `now`, or none (`hold`).
         soak: how long the revision that a contract revision completes must have been applied.
         lock_timeout: how long an attempt may wait at most for a lock that blocks reads or writes;
-            the first waits 50 ms, each further one twice as long. Below
+            the first three wait 50 ms, the next three twice as long, and so on. Below
             PostgreSQL's `deadlock_timeout` (1 s), so that a wait does not cancel an autovacuum.
         lock_deadline: how long a run may spend on waiting for such locks in total.
         old_transaction: from which age on a transaction that is in the way is waited for outside
             of the queue, where nobody waits behind.
-        retry_base: upper bound of the first pause between two attempts; it doubles each time.
+        retry_base: upper bound of the first pause between two attempts; it doubles each time. A
+            pause ends when those who were in the way are gone.
         retry_cap: upper bound of every pause between two attempts.
         upgrade_deadline: how long to wait while another session migrates this database.
         batch_size: rows that one batch of a backfill looks at.
@@ -60,8 +61,8 @@ class Settings:
     lock_timeout: float = 0.5
     lock_deadline: float = 300.0
     old_transaction: float = 5.0
-    retry_base: float = 0.1
-    retry_cap: float = 5.0
+    retry_base: float = 0.5
+    retry_cap: float = 20.0
     upgrade_deadline: float = 3600.0
     batch_size: int = 5000
     rename: tuple[str, ...] = ()

@@ -94,6 +94,29 @@ def test_no_pause_goes_past_the_deadline() -> None:
     assert clock.slept == []
 
 
+def test_three_attempts_are_alike_before_the_next_wait_longer() -> None:
+    patient = patience(Clock(), lock_timeout=0.5)
+    timeouts = [patient.lock_timeout(attempt) for attempt in range(1, 14)]
+    assert timeouts == pytest.approx([0.05] * 3 + [0.1] * 3 + [0.2] * 3 + [0.4] * 3 + [0.5])
+    assert patient.lock_timeout(10**6) == 0.5
+
+
+def test_a_pause_ends_when_the_way_is_free() -> None:
+    clock = Clock()
+    answers = [False, False, True]
+    patient = patience(clock, retry_base=8.0)
+    assert patient.pause(1, clock(), lambda: answers.pop(0))
+    assert clock.slept == pytest.approx([0.05] * 3)
+    assert patient.spent == pytest.approx(0.15)
+
+
+def test_a_pause_in_which_the_way_is_never_free_is_as_long_as_any() -> None:
+    clock = Clock()
+    patient = patience(clock, retry_base=0.12)
+    assert patient.pause(1, clock(), lambda: False)
+    assert sum(clock.slept) == pytest.approx(0.12)
+
+
 def test_what_happens_between_two_waits_is_not_waiting() -> None:
     clock = Clock()
     patient = patience(clock, retry_base=0.1, lock_deadline=10.0)
@@ -263,7 +286,7 @@ def test_nobody_sleeps_in_a_transaction_that_was_rolled_back(
         connection.rollback()
         wanted = wanted_by(sql, LockMode.ACCESS_EXCLUSIVE)
         executor.wait(connection, wanted, 1, executor.patience.clock(), caught.value)
-    assert watchful.states == [("idle", 0)]
+    assert set(watchful.states) == {("idle", 0)}
 
 
 def test_nobody_sleeps_between_the_attempts_of_one_statement(

@@ -307,6 +307,23 @@ def test_a_transaction_that_is_young_is_queued_behind(project: Project, database
         assert NOT_QUEUEING not in ended(running)
 
 
+@pytest.mark.parametrize("name", ["text", "an operation by itself"])
+def test_a_pause_ends_with_the_transaction_that_was_in_the_way(
+    project: Project, database: Database, name: str
+) -> None:
+    body, marks = ADD[name]
+    write_history(project, "r2", "r1", upgrade=body, marks=marks)
+    # Every pause would go on to the end of the test.
+    env = {"ALEMBIC_SAFE_RETRY_BASE": "10h", "ALEMBIC_SAFE_RETRY_CAP": "10h"}
+    env |= {"ALEMBIC_SAFE_LOCK_DEADLINE": "20h", "ALEMBIC_SAFE_OLD_TRANSACTION": "30h"}
+    with reader(database) as busy:
+        running = project.popen("upgrade", "head", env=env)
+        read_until(running, "attempt 1, no lock on orders")
+        busy.execute("COMMIT")
+        ended(running)
+    assert columns(database) == ["id", "note"]
+
+
 @pytest.mark.parametrize("name", ["text", "an operation by itself", "plain, in autocommit"])
 def test_the_deadline_holds_outside_too(project: Project, database: Database, name: str) -> None:
     body, marks = ADD[name]

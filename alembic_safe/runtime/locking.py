@@ -49,7 +49,12 @@ def server_message(error: DBAPIError) -> str:
     return " ".join(str(said).split()).rstrip(".")
 
 
-_FIRST_LOCK_TIMEOUT = 0.05
+FIRST_LOCK_TIMEOUT = 0.05
+"""Seconds. Who is in a transaction for longer than that is not expected to end it within it."""
+
+_ATTEMPTS_ALIKE = 3
+_LOOK_SECONDS = 0.05
+_SHORTEST_SLEEP = 0.001
 
 
 @dataclass
@@ -72,17 +77,17 @@ class Patience:
     def lock_timeout(self, attempt: int) -> float:
         """Return how long an attempt may wait for its lock, in seconds.
 
-        The first attempts are short: mostly the lock is free, and where it is not, all queries
-        that come behind wait as long. Above all, two transactions that lock two tables in
-        opposite order end their deadlock by it.
+        Most attempts are short: mostly the lock is free, and where it is not, all queries that
+        come behind wait as long, while a longer wait does not get it much sooner. Above all, two
+        transactions that lock two tables in opposite order end their deadlock by it.
 
         Args:
             attempt: from 1.
         """
-        doubled = 2.0 ** min(attempt - 1, _MOST_DOUBLINGS)
-        return min(self.settings.lock_timeout, _FIRST_LOCK_TIMEOUT * doubled)
+        doubled = 2.0 ** min((attempt - 1) // _ATTEMPTS_ALIKE, _MOST_DOUBLINGS)
+        return min(self.settings.lock_timeout, FIRST_LOCK_TIMEOUT * doubled)
 
-    def pause(self, attempt: int, since: float) -> bool:
+    def pause(self, attempt: int, since: float, is_free: Callable[[], bool] | None = None) -> bool:
         """Wait before another attempt; the caller holds no lock and no transaction.
 
         The pause is drawn from zero to an upper bound that doubles ("full jitter"), so that
@@ -91,6 +96,7 @@ class Patience:
         Args:
             attempt: how many attempts have failed, from 1.
             since: the clock when the failed attempt began.
+            is_free: tells whether those who were in the way are gone, which ends the pause.
 
         Returns:
             False, without waiting, when the deadline leaves no time for another attempt.
@@ -101,9 +107,19 @@ class Patience:
         self.spent += self.clock() - since
         if self.spent + delay >= self.settings.lock_deadline:
             return False
-        self.sleep(delay)
-        self.spent += delay
+        began = self.clock()
+        if is_free is None:
+            self.sleep(delay)
+        else:
+            self._look_until(began + delay, is_free)
+        self.spent += self.clock() - began
         return True
+
+    def _look_until(self, end: float, is_free: Callable[[], bool]) -> None:
+        while (left := end - self.clock()) > _SHORTEST_SLEEP:
+            self.sleep(min(left, _LOOK_SECONDS))
+            if is_free():
+                return
 
     def wait_outside(self, seconds: float) -> bool:
         """Wait before another look at a lock; the caller is in no queue and no transaction.

@@ -20,7 +20,7 @@ from alembic_safe.postgres.effects import Effects
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
 from alembic_safe.runtime.blockers import PREPARED, WRAPAROUND, Blocker, blockers
-from alembic_safe.runtime.locking import Patience
+from alembic_safe.runtime.locking import FIRST_LOCK_TIMEOUT, Patience
 from alembic_safe.runtime.sessions import in_driver_autocommit
 
 log = logging.getLogger("alembic.safe")
@@ -93,6 +93,19 @@ class Lookout:
     revision: str
     _first_seen: dict[str, float] = field(default_factory=dict)
 
+    def is_free(self, connection: Connection, wanted: Wanted) -> bool:
+        """Return whether nobody is in the way but transactions that have just begun.
+
+        Args:
+            connection: it is in no transaction.
+            wanted: what is to be locked.
+        """
+        found = blockers(connection, wanted)
+        self._end_look(connection)
+        return not any(
+            blocker.seconds is None or blocker.seconds >= FIRST_LOCK_TIMEOUT for blocker in found
+        )
+
     def in_the_way(self, connection: Connection, wanted: Wanted) -> tuple[Blocker, ...]:
         """Return who is in the way of these locks and will not end soon."""
         now = self.patience.clock()
@@ -145,9 +158,13 @@ class Lookout:
 
     def _look(self, connection: Connection, wanted: Wanted) -> tuple[Blocker, ...]:
         found = self.in_the_way(connection, wanted)
+        self._end_look(connection)
+        return found
+
+    def _end_look(self, connection: Connection) -> None:
+        # Elsewhere SQLAlchemy has begun a transaction, and nothing waits in one.
         if not in_driver_autocommit(connection):
             connection.rollback()
-        return found
 
 
 @dataclass(frozen=True)
