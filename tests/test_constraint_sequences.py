@@ -580,6 +580,20 @@ def test_a_unique_constraint_that_changes_is_never_missing(
     assert schema(database) == before
 
 
+@pytest.mark.parametrize("name", ["uq", "ux"])
+def test_a_unique_index_that_becomes_a_constraint_is_never_missing(
+    name: str, database: Database, tmp_path: Path
+) -> None:
+    wanted = models(sa.UniqueConstraint("age", name=name))
+    made = environment(tmp_path, database, "CREATE UNIQUE INDEX uq ON orders (age)", wanted)
+    before = schema(database)
+    with something_is_unique(database):
+        made.upgrade("head", "contract=now")
+        made.check()
+        made.downgrade("base")
+    assert schema(database) == before
+
+
 @contextmanager
 def something_is_unique(database: Database) -> Iterator[None]:
     """Have the server refuse every state in which two equal rows could be written to `orders`."""

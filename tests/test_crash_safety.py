@@ -37,6 +37,8 @@ sa.Table(
     sa.Column("parent_id", sa.ForeignKey("orders.id", name="fk_parent", ondelete="CASCADE")),
     sa.Column("owner_id", sa.ForeignKey("users.id", name="fk_owner")),
     sa.UniqueConstraint("note", "id", name="uq_gone", deferrable=True),
+    sa.UniqueConstraint("created_at", "id", name="uq_wider"),
+    sa.UniqueConstraint("created_at", "id", "owner_id", name="uq_called_so"),
 )
 """
 
@@ -65,6 +67,8 @@ sa.Table(
     sa.Column("owner_id", sa.ForeignKey("users.id", name="fk_owner", ondelete="CASCADE")),
     sa.Column("total", sa.Integer, nullable=False, info=alembic_safe.filled_with("id * 2")),
     sa.UniqueConstraint("user_id", "id", name="uq_new"),
+    sa.UniqueConstraint("created_at", "id", "parent_id", name="uq_wider"),
+    sa.UniqueConstraint("created_at", "id", "owner_id", name="uq_called_otherwise"),
     sa.Index("ix_orders_note", "note", sa.text("lower(note)")),
 )
 sa.Table("shipments", metadata, sa.Column("id", sa.ForeignKey("orders.id"), primary_key=True))

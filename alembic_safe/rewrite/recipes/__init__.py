@@ -34,6 +34,7 @@ from alembic_safe.rewrite.recipes.unique_constraints import (
     add_unique_constraint,
     change_unique_constraint,
     drop_unique_constraint,
+    index_becomes_constraint,
 )
 from alembic_safe.rewrite.recipes.uniqueness import Uniqueness, unique_name
 from alembic_safe.rewrite.renames import RenameColumnOp
@@ -173,6 +174,8 @@ def change_of(
     match (drop, create, constraint):
         case (ops.DropIndexOp(), ops.CreateIndexOp(), None):
             return change_index(drop, create, surroundings)
+        case (ops.DropIndexOp(), ops.CreateUniqueConstraintOp(), None):
+            return index_becomes_constraint(drop, create, surroundings)
         case (ops.DropConstraintOp(), ops.CreateForeignKeyOp(), ConstraintInfo()):
             return change_foreign_key(drop, create, constraint, surroundings)
         case (_, ops.CreateUniqueConstraintOp() | ops.CreateIndexOp(), ConstraintInfo()):

@@ -9,6 +9,7 @@ from alembic.operations import MigrateOperation, ops
 from alembic_safe.postgres.catalog import ConstraintInfo
 from alembic_safe.rewrite.recipes.foreign_keys import is_same_key
 from alembic_safe.rewrite.recipes.surroundings import Surroundings
+from alembic_safe.rewrite.recipes.unique_constraints import unique_columns
 from alembic_safe.rewrite.recipes.uniqueness import Uniqueness
 
 Replacements = Mapping[MigrateOperation, tuple[MigrateOperation, ConstraintInfo | None]]
@@ -26,6 +27,7 @@ def replacements(
     """
     found: dict[MigrateOperation, tuple[MigrateOperation, ConstraintInfo | None]] = {}
     found.update((create, (drop, None)) for create, drop in _indexes(operations))
+    found.update((create, (drop, None)) for create, drop in _constraints(operations, surroundings))
     for drop in operations:
         constraint = constraint_of(drop, surroundings)
         if not isinstance(drop, ops.DropConstraintOp) or constraint is None:
@@ -66,6 +68,29 @@ def _indexes(
         if isinstance(create, ops.CreateIndexOp):
             drop = drops.get((create.table_name, create.schema, create.index_name))
             if drop is not None:
+                yield create, drop
+
+
+def _constraints(
+    operations: Sequence[MigrateOperation], surroundings: Surroundings
+) -> Iterator[tuple[ops.CreateUniqueConstraintOp, ops.DropIndexOp]]:
+    """Yield the unique constraints on the columns of a unique index that goes."""
+    for create in operations:
+        if not isinstance(create, ops.CreateUniqueConstraintOp):
+            continue
+        info = surroundings.catalog.table(create.table_name, create.schema)
+        columns = set(unique_columns(create))
+        unique = {
+            index.name
+            for index in (info.indexes if info is not None else ())
+            if index.is_unique and index.columns == columns
+        }
+        for drop in operations:
+            if (
+                isinstance(drop, ops.DropIndexOp)
+                and (drop.table_name, drop.schema) == (create.table_name, create.schema)
+                and drop.index_name in unique
+            ):
                 yield create, drop
 
 

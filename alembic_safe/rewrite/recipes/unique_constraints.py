@@ -26,6 +26,7 @@ from alembic_safe.rewrite.recipes.foreign_keys import deferrable_option, refuse_
 from alembic_safe.rewrite.recipes.indexes import (
     concurrently,
     create_index,
+    drop_index,
     plain_on_new_table,
     refuse_partitioned,
     refuse_referenced,
@@ -132,10 +133,9 @@ def change_unique_constraint(
     constraint: ConstraintInfo,
     surroundings: Surroundings,
 ) -> Plan:
-    """For a unique constraint that another one, or a unique index, takes the place of: build the
-    new one beside it, under a passing name if it keeps its name, and drop the old one when the new
-    one is there, so that the table is never without. M if it refuses no more than the old one, for
-    the new release may rely on that; else C. One that only gets another name is renamed, in C."""
+    """For a unique constraint that another one, or a unique index, takes the place of: M if that
+    refuses no more than the old one, for the new release may rely on it; else C. One that only gets
+    another name is renamed, in C."""
     table = QualifiedName(create.table_name, create.schema)
     old, new = Uniqueness.of_constraint(constraint), Uniqueness.of_operation(create)
     if new is None:
@@ -145,34 +145,81 @@ def change_unique_constraint(
     if old == new and is_constraint and name != constraint.name:
         return (_renamed(table, constraint, name),)
     (going,) = drop_unique_constraint(table, constraint, surroundings)
-    rename: tuple[RenameConstraintOp | RenameIndexOp, ...] = ()
-    if name == constraint.name:
-        passing = derived_name("alembic_safe_new", name)
-        kind = RenameConstraintOp if is_constraint else RenameIndexOp
-        rename = (kind(passing, name, table.name, table.schema),)
-        create = _called(create, passing)
-    (coming,) = (
-        add_unique_constraint(create, surroundings)
-        if isinstance(create, ops.CreateUniqueConstraintOp)
-        else create_index(create, surroundings)
-    )
     tightens = not old.refuses_all_of(new)
     columns = f"{', '.join(new.columns)} of {table}"
     return (
         replace(
-            coming,
+            _in_place_of(constraint.name, going, create, surroundings),
             phase=Phase.CONTRACT if tightens else Phase.MIGRATE,
-            upgrade=(*coming.upgrade, *going.upgrade, *rename),
-            downgrade=(*(each.reverse() for each in rename), *going.downgrade, *coming.downgrade),
             says=f"Makes {columns} unique, by {name}, and drops "
-            f"{'the old ' if rename else ''}{constraint.name} after that, while the table is in"
-            " use. On the way back duplicates stop it.",
+            f"{'the old ' if name == constraint.name else ''}{constraint.name} after that, while "
+            "the table is in use. On the way back duplicates stop it.",
             requires=f"{columns} have no duplicates, and {going.requires}"
             if tightens
             else going.requires,
-            touches=tuple(dict.fromkeys((*coming.touches, *going.touches, f"index {name}"))),
         ),
     )
+
+
+def index_becomes_constraint(
+    drop: ops.DropIndexOp, create: ops.CreateUniqueConstraintOp, surroundings: Surroundings
+) -> Plan:
+    """C, for a unique constraint that takes the place of a unique index on its columns."""
+    name = str(drop.index_name)
+    (going,) = drop_index(drop, surroundings)
+    return (
+        replace(
+            _in_place_of(name, going, create, surroundings),
+            phase=Phase.CONTRACT,
+            says=f"Puts a unique constraint of {going.table} in the place of index {name}, while "
+            "the table is in use.",
+        ),
+    )
+
+
+def _in_place_of(
+    old_name: str,
+    going: Step,
+    create: ops.CreateUniqueConstraintOp | ops.CreateIndexOp,
+    surroundings: Surroundings,
+) -> Step:
+    """Return the step that builds one beside another, under a passing name if it keeps the name,
+    and drops that when the new one is there, so that the table is never without.
+
+    Args:
+        old_name: the name of what goes.
+        going: the step that drops it.
+        create: what comes.
+        surroundings: the snapshot.
+    """
+    table = going.table
+    name = built_as = _name(create, table)
+    rename: tuple[RenameConstraintOp | RenameIndexOp, ...] = ()
+    if name == old_name:
+        built_as = derived_name("alembic_safe_new", name)
+        is_index = isinstance(create, ops.CreateIndexOp)
+        kind = RenameIndexOp if is_index else RenameConstraintOp
+        rename = (kind(built_as, name, table.name, table.schema),)
+    (coming,) = _added_as(built_as, create, surroundings)
+    return replace(
+        coming,
+        upgrade=(*coming.upgrade, *going.upgrade, *rename),
+        downgrade=(*(each.reverse() for each in rename), *going.downgrade, *coming.downgrade),
+        touches=tuple(dict.fromkeys((*coming.touches, *going.touches, f"index {name}"))),
+    )
+
+
+def _added_as(
+    name: str,
+    create: ops.CreateUniqueConstraintOp | ops.CreateIndexOp,
+    surroundings: Surroundings,
+) -> Plan:
+    named = copy.copy(create)
+    if isinstance(named, ops.CreateIndexOp):
+        named.index_name = name
+        return create_index(named, surroundings)
+    named.constraint_name = name
+    return add_unique_constraint(named, surroundings)
 
 
 def _renamed(table: QualifiedName, constraint: ConstraintInfo, name: str) -> Step:
@@ -196,18 +243,6 @@ def _name(create: ops.CreateUniqueConstraintOp | ops.CreateIndexOp, table: Quali
     if isinstance(create, ops.CreateIndexOp):
         return str(create.index_name)
     return str(create.constraint_name or default_name(table, unique_columns(create), "key"))
-
-
-def _called(
-    create: ops.CreateUniqueConstraintOp | ops.CreateIndexOp, name: str
-) -> ops.CreateUniqueConstraintOp | ops.CreateIndexOp:
-    """Return the same operation for another name."""
-    copied = copy.copy(create)
-    if isinstance(copied, ops.CreateIndexOp):
-        copied.index_name = name
-    else:
-        copied.constraint_name = name
-    return copied
 
 
 def built_by_definition(
