@@ -28,8 +28,9 @@ from alembic_safe.operations import (
     ValidateConstraintOp,
 )
 from alembic_safe.postgres.identifiers import quote
-from alembic_safe.runtime.execution import Executor, transaction
+from alembic_safe.runtime.execution import Executor
 from alembic_safe.runtime.locking import Patience
+from alembic_safe.runtime.sessions import transaction
 from alembic_safe.settings import Settings
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, a text, b text); INSERT INTO t VALUES (1, 'x', NULL);"

@@ -18,8 +18,9 @@ from alembic_safe.errors import LockNotAcquired
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
 from alembic_safe.postgres.statement import Statement, Wait
-from alembic_safe.runtime.execution import Executor, wanted_by
+from alembic_safe.runtime.execution import Executor
 from alembic_safe.runtime.locking import Patience
+from alembic_safe.runtime.queueing import wanted_by
 from alembic_safe.settings import Settings
 
 

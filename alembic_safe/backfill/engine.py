@@ -25,11 +25,10 @@ from alembic_safe.runtime.execution import (
     Executor,
     autocommit,
     executor_of,
-    transaction,
     write_outside_transaction,
 )
 from alembic_safe.runtime.failures import explained
-from alembic_safe.runtime.sessions import execute_sql, milliseconds
+from alembic_safe.runtime.sessions import execute_sql, milliseconds, transaction
 
 log = logging.getLogger("alembic.safe")
 

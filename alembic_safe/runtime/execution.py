@@ -9,24 +9,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from alembic.operations import Operations
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from alembic_safe.errors import LockNotAcquired, ObjectDiffers, SafetyError, VerificationFailed
+from alembic_safe.errors import LockNotAcquired, SafetyError, VerificationFailed
 from alembic_safe.operations import SafeOperation
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
-from alembic_safe.postgres.statement import Done, Statement, Wait
+from alembic_safe.postgres.statement import Statement, Wait
 from alembic_safe.runtime.blockers import blockers
+from alembic_safe.runtime.done import is_done
 from alembic_safe.runtime.failures import explained, is_of_the_data
 from alembic_safe.runtime.locking import RETRIED, Patience, server_message, sqlstate
-from alembic_safe.runtime.queueing import Lookout, Wanted, looked
+from alembic_safe.runtime.queueing import Lookout, Wanted, looked, wanted_by
 from alembic_safe.runtime.sessions import (
     execute_sql,
     in_driver_autocommit,
     milliseconds,
-    query_scalar,
+    transaction,
 )
+from alembic_safe.runtime.timeouts import set_timeouts, timeouts
 from alembic_safe.settings import Settings
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ class Executor:
             if is_done(connection, statement):
                 return
             self._refuse_duplicates(connection, statement)
-            with _timeouts(connection, statement, lock_timeout):
+            with timeouts(connection, statement, lock_timeout):
                 for sql in statement.sql:
                     execute_sql(connection, sql)
 
@@ -190,7 +192,7 @@ class Executor:
 
         def once(lock_timeout: float) -> Sequence[Sequence[object]]:
             with transaction(connection):
-                _set_timeouts(connection, lock_timeout, Wait.UNBOUNDED, is_local=True)
+                set_timeouts(connection, lock_timeout, Wait.UNBOUNDED, is_local=True)
                 options = {"no_parameters": True}
                 return connection.exec_driver_sql(query, execution_options=options).all()
 
@@ -343,118 +345,8 @@ def autocommit(context: MigrationContext) -> Iterator[Connection]:
         yield connection_of(context)
 
 
-@contextmanager
-def transaction(connection: Connection) -> Iterator[None]:
-    """A transaction on a connection in autocommit mode."""
-    execute_sql(connection, "BEGIN")
-    try:
-        yield
-    except BaseException:
-        if not connection.invalidated:
-            execute_sql(connection, "ROLLBACK")
-        raise
-    execute_sql(connection, "COMMIT")
-
-
-def is_done(connection: Connection, statement: Statement) -> bool:
-    """Return whether the catalog says that a statement's work is there.
-
-    Raises:
-        ObjectDiffers: something else of that name is there.
-    """
-    if statement.done is None:
-        return False
-    state = _scalar(connection, statement.done.query)
-    if state == "compare":
-        state = _compare(connection, statement.done)
-    if state == "other":
-        raise ObjectDiffers(statement.object_name, str(statement.table))
-    return state == "done"
-
-
-def _compare(connection: Connection, done: Done) -> str:
-    """Build the wanted object on an empty twin and let the server compare the two."""
-    begin, end = ("BEGIN", "ROLLBACK")
-    if not in_driver_autocommit(connection):
-        begin, end = (f"SAVEPOINT {_SAVEPOINT}", f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
-    execute_sql(connection, begin)
-    try:
-        for sql in done.setup:
-            execute_sql(connection, sql)
-        return _scalar(connection, done.comparison)
-    finally:
-        execute_sql(connection, end)
-
-
-_SAVEPOINT = "alembic_safe_twin"
-
-
-def _scalar(connection: Connection, query: str) -> str:
-    return str(query_scalar(connection, query))
-
-
-def wanted_by(sql: str, mode: LockMode, table: QualifiedName | None = None) -> Wanted:
-    """Return the locks of a statement: one mode on all that it names, for want of better.
-
-    Args:
-        sql: the statement.
-        mode: the strongest that it takes.
-        table: a relation that it locks, if one is known.
-    """
-    from alembic_safe.postgres.expressions import relations_of
-
-    found = relations_of(sql)
-    if table is not None and table not in found:
-        found = (table, *found)
-    return dict.fromkeys(found, mode)
-
-
 def _wanted(statement: Statement) -> Wanted:
     wanted: dict[QualifiedName, LockMode] = {}
     for sql in statement.sql:
         wanted |= wanted_by(sql, statement.lock, statement.table)
     return wanted
-
-
-@contextmanager
-def _timeouts(connection: Connection, statement: Statement, lock_timeout: float) -> Iterator[None]:
-    """The timeouts of a statement, and its transaction if it can have one."""
-    if statement.wait is Wait.UNBOUNDED:
-        lock_timeout = 0.0
-    if statement.transactional:
-        with transaction(connection):
-            _set_timeouts(connection, lock_timeout, statement.wait, is_local=True)
-            yield
-        return
-    previous = connection.execute(_READ_TIMEOUTS).one()
-    _set_timeouts(connection, lock_timeout, statement.wait, is_local=False)
-    try:
-        yield
-    finally:
-        if not connection.invalidated:
-            connection.execute(
-                _SET_BOTH, {"lock": previous[0], "statement": previous[1], "is_local": False}
-            )
-
-
-def _set_timeouts(
-    connection: Connection, lock_timeout: float, wait: Wait, *, is_local: bool
-) -> None:
-    lock = milliseconds(lock_timeout)
-    if wait is Wait.UNBOUNDED:
-        values = {"lock": lock, "statement": "0", "is_local": is_local}
-        connection.execute(_SET_BOTH, values)
-    else:
-        connection.execute(_SET_LOCK, {"lock": lock, "is_local": is_local})
-
-
-_READ_TIMEOUTS = text(
-    "SELECT current_setting('lock_timeout'), current_setting('statement_timeout')"
-)
-_SET_LOCK = text(
-    "SELECT set_config('lock_timeout', CAST(:lock AS text), CAST(:is_local AS boolean))"
-)
-_SET_BOTH = text(
-    "SELECT set_config('lock_timeout', CAST(:lock AS text), CAST(:is_local AS boolean)),"
-    " set_config('statement_timeout', CAST(:statement AS text), CAST(:is_local AS boolean))"
-)

@@ -32,6 +32,22 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _MESSAGE_SECONDS = 10.0
 
 
+def wanted_by(sql: str, mode: LockMode, table: QualifiedName | None = None) -> Wanted:
+    """Return the locks of a statement: one mode on all that it names, for want of better.
+
+    Args:
+        sql: the statement.
+        mode: the strongest that it takes.
+        table: a relation that it locks, if one is known.
+    """
+    from alembic_safe.postgres.expressions import relations_of
+
+    found = relations_of(sql)
+    if table is not None and table not in found:
+        found = (table, *found)
+    return dict.fromkeys(found, mode)
+
+
 class WayBlocked(Exception):
     """A statement of a transaction would have to queue behind one that will not end soon.
 

@@ -43,6 +43,19 @@ def in_driver_autocommit(connection: Connection) -> bool:
     return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
 
 
+@contextmanager
+def transaction(connection: Connection) -> Iterator[None]:
+    """A transaction on a connection in autocommit mode."""
+    execute_sql(connection, "BEGIN")
+    try:
+        yield
+    except BaseException:
+        if not connection.invalidated:
+            execute_sql(connection, "ROLLBACK")
+        raise
+    execute_sql(connection, "COMMIT")
+
+
 def check_server(connection: Connection) -> None:
     """Refuse a server on which revisions cannot run.
 

@@ -28,13 +28,12 @@ from alembic_safe.runtime.execution import (
     NOTHING_CHANGED,
     Executor,
     connection_of,
-    wanted_by,
 )
 from alembic_safe.runtime.failures import explained, is_interrupt, origin
 from alembic_safe.runtime.ledger import Ledger
 from alembic_safe.runtime.locking import RETRIED, Patience, server_message, sqlstate
 from alembic_safe.runtime.place import Place
-from alembic_safe.runtime.queueing import Approach, Lookout, WayBlocked, way_blocked
+from alembic_safe.runtime.queueing import Approach, Lookout, WayBlocked, wanted_by, way_blocked
 from alembic_safe.runtime.sessions import SessionSettings, in_driver_autocommit, milliseconds
 
 if TYPE_CHECKING:
