@@ -167,7 +167,7 @@ def test_writers_and_it_do_not_wait_for_each_other(database: Database) -> None:
 
 def test_no_timeout_of_the_role_ends_it(database: Database) -> None:
     _synced(database)
-    settings = Settings(lock_timeout=60)
+    settings = Settings(lock_timeout=60, retry_base=0.01, retry_cap=0.01)
 
     def verify() -> None:
         with operations(database, settings=settings) as op, op.get_context().autocommit_block():
