@@ -3,7 +3,7 @@ PYTHON_OLDEST ?= python3.10
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/dev-installed
-PYTEST := $(BIN)/pytest -n 2 $(PYTEST_ARGS)
+PYTEST := $(BIN)/pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 .PHONY: demo test test-all test-oldest bench lint clean
 
@@ -23,7 +23,7 @@ test-oldest:
 	$(PYTHON_OLDEST) -m venv --clear .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -e ".[dev]" \
 	  alembic==1.13.3 sqlalchemy==2.0.30 "psycopg[binary]==3.1.20" asyncpg==0.29.0
-	.venv-oldest/bin/pytest -n 2 -m "not slow" $(PYTEST_ARGS)
+	.venv-oldest/bin/pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
 bench: $(STAMP)
 	set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
