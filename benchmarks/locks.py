@@ -6,7 +6,8 @@ A table has a steady load of reads and writes, and readers that keep their snaps
 that one is nearly always there. Then a column is added again and again: without a timeout; with the
 `lock_timeout` of 5 s and retry that guides recommend; with 500 ms and exponential backoff without
 end, as pgroll does; and by this package. For each: how long queries of the application waited, how
-much waiting they did together, and how long it took until the column was there.
+much waiting they did together, and how long it took until the column was there. Ten columns take a
+quarter of an hour or longer: who backs off without end may need minutes for one.
 """
 
 from __future__ import annotations
@@ -207,9 +208,10 @@ def measured(server: ScratchServer, strategy: Strategy, columns: int) -> list[st
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--columns", type=int, default=20)
+    parser.add_argument("--columns", type=int, default=10)
     parser.add_argument("--only", choices=list(STRATEGIES))
     options = parser.parse_args()
+    console = Console(width=110)
     table = Table(title=f"adding {options.columns} columns to a table in use")
     headings = (
         "strategy",
@@ -225,8 +227,9 @@ def main() -> None:
     with ScratchServer() as server:
         for name, strategy in STRATEGIES.items():
             if options.only in (None, name):
+                console.print(f"{name} ...")
                 table.add_row(name, *measured(server, strategy, options.columns))
-    Console(width=110).print(table)
+    console.print(table)
 
 
 if __name__ == "__main__":
