@@ -22,7 +22,13 @@ from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
 from alembic_safe.runtime.blockers import AUTOVACUUM, PREPARED, WRAPAROUND, Blocker, blockers
 from alembic_safe.runtime.locking import Patience
-from alembic_safe.runtime.queueing import Approach, Lookout, WayBlocked, not_ending_soon
+from alembic_safe.runtime.queueing import (
+    Approach,
+    Lookout,
+    WayBlocked,
+    not_ending_soon,
+    way_blocked,
+)
 from alembic_safe.runtime.second_look import TransactionState, transaction_state
 from alembic_safe.settings import Settings
 
@@ -139,7 +145,32 @@ def test_a_prepared_transaction_is_in_the_way_and_has_no_session(
     assert str(found).startswith('prepared transaction "it\'s mine" (user postgres, prepared for ')
 
 
+def test_an_age_that_may_not_be_seen_is_counted_from_attempt_to_attempt(
+    shop: Database, connection: sa.Connection
+) -> None:
+    shop.execute("CREATE ROLE unseeing")
+    now = [100.0]
+    patience = Patience(Settings(old_transaction=5.0), clock=lambda: now[0])
+    try:
+        connection.exec_driver_sql("SET ROLE unseeing")
+        with holding(shop, "SELECT FROM orders") as pid:
+            assert Lookout(patience, "r1").in_the_way(connection, ALTER) == ()
+            now[0] += 5.0
+            (found,) = Lookout(patience, "r1").in_the_way(connection, ALTER)
+        assert found.pid == pid
+    finally:
+        connection.rollback()
+        shop.execute("DROP ROLE unseeing")
+
+
 # What is sent.
+
+
+def test_ctrl_c_on_the_way_back_is_no_blocked_way() -> None:
+    blocked = WayBlocked(ALTER, [SESSION])
+    for error, found in ((ValueError(), blocked), (KeyboardInterrupt(), None)):
+        error.__context__ = blocked
+        assert way_blocked(error) is found
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

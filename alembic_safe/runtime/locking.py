@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError
 
@@ -73,6 +73,8 @@ class Patience:
     uniform: Callable[[float, float], float] = random.uniform
     clock: Callable[[], float] = time.monotonic
     spent: float = 0.0
+    first_seen: dict[str, float] = field(default_factory=dict)
+    """For each transaction that was in the way the clock when it was first seen, in any attempt."""
 
     def lock_timeout(self, attempt: int) -> float:
         """Return how long an attempt may wait for its lock, in seconds.

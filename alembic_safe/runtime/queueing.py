@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
@@ -67,8 +67,11 @@ class WayBlocked(Exception):
 
 
 def way_blocked(error: BaseException) -> WayBlocked | None:
-    """Return what an error began with, where that was a blocked way."""
-    found: BaseException | None = error
+    """Return what an error of a revision began with, where that was a blocked way.
+
+    Ctrl-C is no such error, whenever it came.
+    """
+    found: BaseException | None = error if isinstance(error, Exception) else None
     while found is not None and not isinstance(found, WayBlocked):
         found = found.__cause__ or found.__context__
     return found
@@ -107,7 +110,6 @@ class Lookout:
 
     patience: Patience
     revision: str
-    _first_seen: dict[str, float] = field(default_factory=dict)
 
     def is_free(self, connection: Connection, wanted: Wanted) -> bool:
         """Return whether nobody is in the way but transactions that have just begun.
@@ -126,9 +128,10 @@ class Lookout:
         """Return who is in the way of these locks and will not end soon."""
         now = self.patience.clock()
         found = blockers(connection, wanted)
+        first_seen = self.patience.first_seen
         for blocker in found:
-            self._first_seen.setdefault(blocker.transaction, now)
-        seen_for = {name: now - since for name, since in self._first_seen.items()}
+            first_seen.setdefault(blocker.transaction, now)
+        seen_for = {name: now - since for name, since in first_seen.items()}
         return not_ending_soon(found, seen_for, self.patience.settings.old_transaction)
 
     def wait_until_free(self, connection: Connection, wanted: Wanted, state: str) -> None:
