@@ -75,10 +75,26 @@ def blockers(
         ",".join(mode.pg_locks_name for mode in wanted[name].conflicts()) for name in wanted
     ]
     names = [name.sql for name in wanted]
+    modes = sorted({mode for each in conflicting for mode in each.split(",")})
+    if not connection.execute(_MAY_BE_BLOCKED, {"names": names, "modes": modes}).scalar_one():
+        return ()
     rows = connection.execute(_BLOCKERS, {"names": names, "conflicting": conflicting}).all()
     return tuple(Blocker(*row) for row in rows)
 
 
+# A quarter of the time that the server needs only to plan the whole query. It finds more: locks on
+# any partition.
+_MAY_BE_BLOCKED = text(
+    """
+    SELECT EXISTS (
+        SELECT FROM pg_catalog.pg_locks AS l
+         WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+           AND l.mode = ANY (CAST(:modes AS text[]))
+           AND (l.relation = ANY (SELECT CAST(to_regclass(w.name) AS oid)
+                                    FROM unnest(CAST(:names AS text[])) AS w(name))
+                OR EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = l.relation)))
+    """
+)
 _BLOCKERS = text(
     f"""
     WITH RECURSIVE wanted AS (
