@@ -13,6 +13,7 @@ from sqlalchemy import Column, Connection
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
+from alembic_safe.postgres.server_errors import sqlstate
 from alembic_safe.rehearsal.releases import (
     Reference,
     Release,
@@ -21,7 +22,6 @@ from alembic_safe.rehearsal.releases import (
     column_named,
 )
 from alembic_safe.rehearsal.values import Row, Value, differences
-from alembic_safe.runtime.locking import sqlstate
 
 Key = tuple[Value, ...]
 """The values of a row's primary key."""

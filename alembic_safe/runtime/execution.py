@@ -16,11 +16,12 @@ from alembic_safe.errors import LockNotAcquired, SafetyError, VerificationFailed
 from alembic_safe.operations import SafeOperation
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
+from alembic_safe.postgres.server_errors import server_message, sqlstate
 from alembic_safe.postgres.statement import Statement, Wait
 from alembic_safe.runtime.blockers import blockers
 from alembic_safe.runtime.done import is_done
 from alembic_safe.runtime.failures import explained, is_of_the_data
-from alembic_safe.runtime.locking import RETRIED, Patience, server_message, sqlstate
+from alembic_safe.runtime.locking import RETRIED, Patience
 from alembic_safe.runtime.queueing import Lookout, Wanted, looked, wanted_by
 from alembic_safe.runtime.sessions import (
     execute_sql,

@@ -14,7 +14,8 @@ from alembic_safe.errors import (
     SafetyError,
     StatementFailed,
 )
-from alembic_safe.runtime.locking import INSUFFICIENT_PRIVILEGE, server_message, sqlstate
+from alembic_safe.postgres.server_errors import server_message, sqlstate
+from alembic_safe.runtime.locking import INSUFFICIENT_PRIVILEGE
 
 _NEXT_STEPS = {
     "53100": "The server has no room left. Make room, then run the same command again",

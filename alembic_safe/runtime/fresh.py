@@ -7,8 +7,9 @@ from collections.abc import Collection
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from alembic_safe.postgres.server_errors import sqlstate
 from alembic_safe.runtime.ledger import EMPTY_DATABASE, Ledger
-from alembic_safe.runtime.locking import RETRIED, sqlstate
+from alembic_safe.runtime.locking import RETRIED
 from alembic_safe.runtime.sessions import execute_sql
 
 

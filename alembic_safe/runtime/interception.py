@@ -284,7 +284,10 @@ def _sending(method: Any) -> Any:
 
 def _connection_of(cursor: Any) -> Any:
     """Return the connection that makes a cursor: SQLAlchemy's adapter, or the driver's own."""
-    return getattr(cursor, "_adapt_connection", None) or cursor.connection
+    # pg8000 warns of whoever reads its `connection`.
+    names = ("_adapt_connection", "_c")
+    found = next((getattr(cursor, name) for name in names if hasattr(cursor, name)), None)
+    return found or cursor.connection
 
 
 def _named(keywords: dict[str, Any], names: tuple[str, ...]) -> Any:

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sqlalchemy.exc import DBAPIError
-
 from alembic_safe.settings import Settings
 
 LOCK_NOT_AVAILABLE = "55P03"
@@ -19,34 +17,6 @@ RETRIED = frozenset({LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED})
 
 _MOST_DOUBLINGS = 64
 """Beyond every cap that makes sense, and before floating point numbers end."""
-
-
-def sqlstate(error: DBAPIError) -> str | None:
-    """Return the server's error code.
-
-    Drivers raise different classes for one code (psycopg and psycopg2 OperationalError, asyncpg
-    its own, pg8000 ProgrammingError), so the class says nothing.
-    """
-    original = error.orig
-    for attribute in ("sqlstate", "pgcode"):
-        code = getattr(original, attribute, None)
-        if isinstance(code, str):
-            return code
-    details = original.args[0] if original is not None and original.args else None
-    if isinstance(details, dict) and isinstance(details.get("C"), str):
-        return str(details["C"])
-    return None
-
-
-def server_message(error: DBAPIError) -> str:
-    """Return what the server said, on one line and without a full stop."""
-    # psycopg and psycopg2 tell the parts in `diag`; SQLAlchemy wraps what asyncpg raises. The
-    # whole text would repeat the statement, or name a Python class.
-    diagnostics = getattr(error.orig, "diag", None) or getattr(error.orig, "__cause__", None)
-    message = getattr(diagnostics, "message_primary", getattr(diagnostics, "message", None))
-    detail = getattr(diagnostics, "message_detail", getattr(diagnostics, "detail", None))
-    said = f"{message} ({detail.rstrip('.')})" if message and detail else message or error.orig
-    return " ".join(str(said).split()).rstrip(".")
 
 
 FIRST_LOCK_TIMEOUT = 0.05

@@ -47,6 +47,10 @@ _OF_LIBPQ = (
 )
 """By the number of PGTransactionStatusType (PostgreSQL documentation, 32.2 libpq)."""
 
+_OF_PROTOCOL = {b"T": TransactionState.OPEN, b"E": TransactionState.FAILED}
+"""By the byte of ReadyForQuery (PostgreSQL documentation, 54.7 Message Formats), which pg8000
+keeps."""
+
 
 def transaction_state(connection: Connection) -> TransactionState:
     """Return the state of a connection's transaction; nothing is sent."""
@@ -58,6 +62,8 @@ def transaction_state(connection: Connection) -> TransactionState:
         return _OF_LIBPQ[int(driver.pgconn.transaction_status)]
     if hasattr(driver, "get_transaction_status"):
         return _OF_LIBPQ[int(driver.get_transaction_status())]
+    if hasattr(driver, "_transaction_status"):
+        return _OF_PROTOCOL.get(driver._transaction_status, TransactionState.IDLE)
     is_open = driver.is_in_transaction() if hasattr(driver, "is_in_transaction") else True
     return TransactionState.OPEN if is_open else TransactionState.IDLE
 

@@ -23,6 +23,7 @@ from alembic_safe.errors import HalfApplied, Interrupted, InvalidRevision, Revis
 from alembic_safe.lines import Line, marks_of
 from alembic_safe.postgres.identifiers import literal
 from alembic_safe.postgres.locks import LockMode
+from alembic_safe.postgres.server_errors import server_message, sqlstate
 from alembic_safe.runtime.execution import (
     EXECUTOR_OPTION,
     NOTHING_CHANGED,
@@ -31,7 +32,7 @@ from alembic_safe.runtime.execution import (
 )
 from alembic_safe.runtime.failures import explained, is_interrupt, origin
 from alembic_safe.runtime.ledger import Ledger
-from alembic_safe.runtime.locking import RETRIED, Patience, server_message, sqlstate
+from alembic_safe.runtime.locking import RETRIED, Patience
 from alembic_safe.runtime.place import Place
 from alembic_safe.runtime.queueing import Approach, Lookout, WayBlocked, wanted_by, way_blocked
 from alembic_safe.runtime.sessions import SessionSettings, in_driver_autocommit, milliseconds

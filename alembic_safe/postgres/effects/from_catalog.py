@@ -12,6 +12,7 @@ from alembic_safe.postgres.effects import world_queries
 from alembic_safe.postgres.effects.catalog_rows import CatalogRows, Row
 from alembic_safe.postgres.effects.world import World
 from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.server_errors import sqlstate
 
 _IN_FAILED_TRANSACTION = "25P02"
 
@@ -57,7 +58,7 @@ def read_world(connection: sa.Connection, names: Iterable[QualifiedName] | None 
         with _left_as_it_was(connection):
             return _read(connection, wanted).world()
     except sa.exc.DBAPIError as error:
-        if _sqlstate(error) == _IN_FAILED_TRANSACTION:
+        if sqlstate(error) == _IN_FAILED_TRANSACTION:
             return World()
         raise
 
@@ -77,11 +78,6 @@ def _left_as_it_was(connection: sa.Connection) -> Iterator[None]:
 
 def _is_autocommit(connection: sa.Connection) -> bool:
     return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
-
-
-def _sqlstate(error: sa.exc.DBAPIError) -> str | None:
-    original = error.orig
-    return getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
 
 
 def _read(connection: sa.Connection, wanted: Sequence[QualifiedName] | None) -> CatalogRows:

@@ -6,9 +6,9 @@ stored expression into text, and what measures a file, opens the table in ACCESS
 pg_get_viewdef, pg_get_function_sqlbody, pg_relation_size) and would wait behind an ACCESS EXCLUSIVE
 lock, or behind someone who waits for one.
 
-Two habits keep the SQL alike for psycopg, psycopg2 and asyncpg: casts are written CAST(...), since
-`::` and the `:name` of a bind parameter do not mix, and what drivers present differently (`"char"`,
-`name[]`, `json`) is cast to text or text[].
+Three habits keep the SQL alike for all drivers: casts are written CAST(...), since `::` and the
+`:name` of a bind parameter do not mix; what drivers present differently (`"char"`, `name[]`,
+`json`) is cast to text or text[]; and mod() stands for `%`, which pg8000 takes for a placeholder.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KINDS = "('r', 'p', 'v', 'm', 'S', 'f', 'c')"
 # far apart from its own they are from before the counter began anew.
 _WRITTEN_HERE = """EXISTS (
     SELECT FROM (
-        SELECT x.own, CAST(CAST({0}.xmin AS text) AS bigint) - x.own % 4294967296 AS later
+        SELECT x.own, CAST(CAST({0}.xmin AS text) AS bigint) - mod(x.own, 4294967296) AS later
         FROM (
             SELECT CAST(CAST(pg_current_xact_id_if_assigned() AS text) AS bigint) AS own
         ) AS x
