@@ -20,7 +20,10 @@ def explain(failure: ExceptionContext) -> CannotConnect | None:
         return None
     engine = failure.engine
     url = engine.url.render_as_string(hide_password=True) if engine is not None else "the database"
-    reason = " ".join(str(failure.original_exception).split())
+    error = failure.original_exception
+    # pg8000 says only in the cause why it could not.
+    said = f"{error} {error.__cause__ or ''}"
+    reason = " ".join(said.split())
     return CannotConnect(url, reason if reason.endswith((".", "?")) else f"{reason}.")
 
 

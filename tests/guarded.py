@@ -24,7 +24,7 @@ T = TypeVar("T")
 NO_TABLE_IS_SMALL = LintSettings(small_table_bytes=0)
 """Tables of tests have few rows, and stand for large ones."""
 
-DRIVERS = ["psycopg", "psycopg2", "asyncpg", "psycopg_async"]
+DRIVERS = ["psycopg", "psycopg2", "pg8000", "asyncpg", "psycopg_async"]
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def role(database: Database) -> Iterator[str]:
 # A database that cannot be reached.
 
 
-@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg", "pg8000"])
 def test_a_database_that_is_not_there(project: Project, database: Database, driver: str) -> None:
     missing = f"{database.name}_missing"
     use_driver(project, database.server.url(missing, driver))
@@ -83,7 +83,7 @@ def test_a_role_that_is_not_there(project: Project, database: Database) -> None:
         database.execute(f"DROP ROLE {role}")
 
 
-@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "pg8000"])
 def test_a_server_that_is_not_there(
     project: Project, database: Database, unused_port: int, driver: str
 ) -> None:
@@ -119,7 +119,7 @@ def unused_port() -> int:
     [
         ("the database of the shop", "Could not parse"),
         ("postgresql+carrier_pigeon://me:my-secret@127.0.0.1/shop", "postgresql.carrier_pigeon"),
-        ("postgresql+pg8000://me:my-secret@127.0.0.1/shop", "No module named 'pg8000'"),
+        ("postgresql+psycopg2cffi://me:my-secret@127.0.0.1/x", "No module named 'psycopg2cffi'"),
     ],
 )
 def test_a_url_that_is_none_or_without_its_driver(

@@ -95,7 +95,7 @@ def test_odd_names_are_read(database: Database, read: Read) -> None:
 # The connection
 
 
-@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg", "pg8000"])
 def test_every_driver_reads_the_same(database: Database, read: Read, driver: str) -> None:
     database.execute(
         "CREATE TABLE t (id int PRIMARY KEY, a text DEFAULT 'x%', b int, CHECK (b > 0));"

@@ -14,7 +14,7 @@ from project import Project
 from rename_story import V1, V2, fill
 from schema import OWN_TABLES, schema_of
 
-ENVIRONMENTS = ["psycopg", "psycopg2", "asyncpg", "psycopg in autocommit mode"]
+ENVIRONMENTS = ["psycopg", "psycopg2", "asyncpg", "pg8000", "psycopg in autocommit mode"]
 
 
 def use(project: Project, database: Database, environment: str) -> None:

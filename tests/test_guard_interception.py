@@ -293,3 +293,15 @@ def test_a_cursor_that_failed_is_not_trusted_any_more(users: Database) -> None:
         connection.connection.cursor().execute("SELECT 1")
     assert recorder.texts == ["SELECT nothing", "SELECT 1"]
     assert recorder.executed == 1
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_change_of_the_isolation_level_is_nobodys_statement(users: Database, driver: str) -> None:
+    def run(connection: sa.Connection) -> None:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.exec_driver_sql("SELECT 1")
+        connection.commit()
+        connection.execution_options(isolation_level="READ COMMITTED")
+        connection.exec_driver_sql("SELECT 2")
+
+    assert seen(users, driver, run) == ["SELECT 1", "SELECT 2"]

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 import alembic_safe
 from alembic_safe.assurance import current_reason
-from alembic_safe.runtime.second_look import TransactionState, transaction_state
+from alembic_safe.runtime.transaction_state import TransactionState, transaction_state
 
 Work = Callable[[sa.Connection], Any]
 

@@ -29,7 +29,7 @@ from alembic_safe.runtime.queueing import (
     not_ending_soon,
     way_blocked,
 )
-from alembic_safe.runtime.second_look import TransactionState, transaction_state
+from alembic_safe.runtime.transaction_state import TransactionState, transaction_state
 from alembic_safe.settings import Settings
 
 ORDERS = QualifiedName("orders")

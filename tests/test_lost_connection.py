@@ -51,7 +51,11 @@ def finished(running: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]
 @pytest.mark.parametrize(
     ("where", "driver"),
     [(where, "psycopg") for where in WAITING]
-    + [(where, driver) for where in list(WAITING)[:2] for driver in ("psycopg2", "asyncpg")],
+    + [
+        (where, driver)
+        for where in list(WAITING)[:2]
+        for driver in ("psycopg2", "asyncpg", "pg8000")
+    ],
 )
 def test_a_session_that_is_terminated(
     project: Project, database: Database, where: str, driver: str

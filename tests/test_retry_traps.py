@@ -16,6 +16,7 @@ from hand_written import write_history
 from patience import wait_for_waiter
 from project import Project
 
+DRIVERS = ["psycopg", "psycopg2", "asyncpg", "pg8000"]
 QUICK = {"ALEMBIC_SAFE_RETRY_BASE": "1ms", "ALEMBIC_SAFE_LOCK_TIMEOUT": "40ms"}
 
 
@@ -258,7 +259,7 @@ def test_a_transaction_of_the_users_does_no_harm_to_what_only_reads(project: Pro
     assert "No new upgrade operations" in project.run("check").stdout
 
 
-@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
+@pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("code", ["55P03", "40P01"])
 def test_a_lock_that_was_not_to_be_had_is_known_by_its_code(
     project: Project, database: Database, driver: str, code: str
@@ -269,7 +270,7 @@ def test_a_lock_that_was_not_to_be_had_is_known_by_its_code(
     assert (version(database), attempts(database)) == ("r1", 2)
 
 
-@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_any_other_error_is_not_tried_again(
     project: Project, database: Database, driver: str
 ) -> None:
@@ -281,7 +282,7 @@ def test_any_other_error_is_not_tried_again(
     assert (version(database), attempts(database)) == (None, 1)
 
 
-@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_with_an_engine_in_autocommit_mode_a_revision_is_still_one_transaction(
     project: Project, database: Database, driver: str
 ) -> None:

@@ -185,7 +185,7 @@ class ScratchServer:
     def url(
         self, database: str = "postgres", driver: str = "psycopg", user: str = "postgres"
     ) -> str:
-        """Return the SQLAlchemy URL of a database, for psycopg, psycopg2 or asyncpg."""
+        """Return the SQLAlchemy URL of a database, for one of its drivers of PostgreSQL."""
         url = URL.create(
             f"postgresql+{driver}", user, host="127.0.0.1", port=self.port, database=database
         )

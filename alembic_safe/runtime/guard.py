@@ -38,13 +38,12 @@ from alembic_safe.runtime.second_look import (
     BEFORE_THE_RUN,
     THIS_REVISION,
     Before,
-    TransactionState,
     created_in,
     learn,
     look,
-    transaction_state,
 )
 from alembic_safe.runtime.sessions import SessionSettings, in_driver_autocommit
+from alembic_safe.runtime.transaction_state import TransactionState, transaction_state
 from alembic_safe.settings import Settings
 
 log = logging.getLogger("alembic.safe")

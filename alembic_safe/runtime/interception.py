@@ -7,6 +7,7 @@ for which a subclass stands in meanwhile.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -51,8 +52,9 @@ def intercepted(connection: Connection, watcher: Watcher) -> Iterator[None]:
     """Show a watcher every statement of a connection.
 
     Seen are SQLAlchemy's own, and those of cursors that the driver's connection makes: psycopg,
-    psycopg2, and SQLAlchemy's adapters of asynchronous drivers. Not seen is what is called on an
-    asyncpg connection itself, on libpq, and on a cursor whose class the caller names.
+    psycopg2, pg8000, and SQLAlchemy's adapters of asynchronous drivers. Not seen is what is called
+    on a connection of asyncpg or pg8000 itself, on libpq, and on a cursor whose class the caller
+    names.
 
     Args:
         connection: the migration's connection; its driver connection may be replaced meanwhile.
@@ -60,6 +62,7 @@ def intercepted(connection: Connection, watcher: Watcher) -> Iterator[None]:
     """
     interception = _Interception(connection, watcher)
     listeners = (
+        ("set_connection_execution_options", interception.set_options),
         ("before_cursor_execute", interception.before_cursor_execute),
         ("after_cursor_execute", interception.after_cursor_execute),
         ("commit", lambda _connection: watcher.ended(keep=True)),
@@ -83,6 +86,8 @@ class _Interception:
 
     Args:
         announced: the cursor for which SQLAlchemy has told of a statement.
+        sets_level: whether SQLAlchemy sets the isolation level, with pg8000 by statements of which
+            it does not tell.
         drivers: the driver connections that make cursors of ours.
         restored: puts their classes of cursors back.
     """
@@ -90,8 +95,12 @@ class _Interception:
     connection: Connection
     watcher: Watcher
     announced: Any = None
+    sets_level: bool = False
     drivers: list[Any] = field(default_factory=list)
     restored: ExitStack = field(default_factory=ExitStack)
+
+    def set_options(self, _connection: Connection, options: dict[str, Any]) -> None:
+        self.sets_level = "isolation_level" in options
 
     def before_cursor_execute(
         self,
@@ -108,17 +117,20 @@ class _Interception:
             cursor,
             statement,
             None if executemany else parameters,
-            has_parameters=not is_verbatim and self.has_percent_placeholders,
+            has_parameters=not is_verbatim and self.has_placeholders(parameters),
         )
         self.announced = cursor
+        self.sets_level = False
 
     def after_cursor_execute(self, *_details: Any) -> None:
         self.announced = None
         self.watcher.after()
 
-    @property
-    def has_percent_placeholders(self) -> bool:
-        return self.connection.dialect.paramstyle in ("format", "pyformat")
+    def has_placeholders(self, values: Any) -> bool:
+        """Return whether `%` is special in a text that is sent with parameters."""
+        style = self.connection.dialect.paramstyle
+        # pg8000 does not look at a text without values.
+        return style == "pyformat" or (style == "format" and bool(values))
 
     def watch_driver(self) -> None:
         """Have the driver's cursors tell of what they send."""
@@ -136,10 +148,10 @@ class _Interception:
     def _from_cursor(self, cursor: Any, method: str, query: Any, values: Any) -> bool:
         """See what a cursor is about to send; return whether its success is to be told."""
         is_announced = cursor in (self.announced, getattr(self.announced, "_cursor", None))
-        if query is None or is_announced:
+        if query is None or is_announced or (self.sets_level and _SETS_LEVEL.match(str(query))):
             return False
         is_many = method == "executemany"
-        has_parameters = (is_many or values is not None) and self.has_percent_placeholders
+        has_parameters = (is_many or values is not None) and self.has_placeholders(values)
         self._tell(
             cursor,
             query,
@@ -175,6 +187,9 @@ def _with_values(cursor: Any, query: Any, values: Any) -> str | None:
 def _is_asynchronous(cursor: Any) -> bool:
     """Return whether a cursor is used in a coroutine, where nothing can be waited for here."""
     return hasattr(cursor, "__aiter__") and not hasattr(cursor, "_adapt_connection")
+
+
+_SETS_LEVEL = re.compile(r"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL |COMMIT$")
 
 
 # Classes of cursors that tell what they send.

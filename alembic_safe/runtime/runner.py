@@ -62,6 +62,7 @@ from alembic_safe.runtime.sessions import (
     query_scalar,
 )
 from alembic_safe.runtime.steps import StepRunner, check_function
+from alembic_safe.runtime.transaction_state import none_left_open
 from alembic_safe.settings import Settings, project_file
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ class Runner:
         lock = one_upgrade_at_a_time(
             self.connection, self.history.version_table, self.settings.upgrade_deadline
         )
-        with lock, noticed_if_gone(self.connection):
+        with lock, noticed_if_gone(self.connection), none_left_open(self.connection):
             self._steps = StepRunner(
                 self.environment,
                 dict(self.context.opts),

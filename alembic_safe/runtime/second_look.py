@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -23,49 +22,9 @@ from alembic_safe.postgres.effects.world import (
 )
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.runtime.sessions import execute_sql
+from alembic_safe.runtime.transaction_state import TransactionState, transaction_state
 
 log = logging.getLogger("alembic.safe")
-
-
-class TransactionState(Enum):
-    """In what state the server's side of a connection is, as the driver knows it."""
-
-    IDLE = "idle"
-    OPEN = "open"
-    FAILED = "failed"
-    """Everything is refused until it is rolled back."""
-    BUSY = "busy"
-    """A COPY or a pipeline is going on."""
-
-
-_OF_LIBPQ = (
-    TransactionState.IDLE,
-    TransactionState.BUSY,
-    TransactionState.OPEN,
-    TransactionState.FAILED,
-    TransactionState.BUSY,
-)
-"""By the number of PGTransactionStatusType (PostgreSQL documentation, 32.2 libpq)."""
-
-_OF_PROTOCOL = {b"T": TransactionState.OPEN, b"E": TransactionState.FAILED}
-"""By the byte of ReadyForQuery (PostgreSQL documentation, 54.7 Message Formats), which pg8000
-keeps."""
-
-
-def transaction_state(connection: Connection) -> TransactionState:
-    """Return the state of a connection's transaction; nothing is sent."""
-    dbapi_connection = connection.connection.dbapi_connection
-    driver: Any = getattr(dbapi_connection, "driver_connection", dbapi_connection)
-    if hasattr(driver, "pgconn"):
-        if driver.pgconn.pipeline_status:
-            return TransactionState.BUSY
-        return _OF_LIBPQ[int(driver.pgconn.transaction_status)]
-    if hasattr(driver, "get_transaction_status"):
-        return _OF_LIBPQ[int(driver.get_transaction_status())]
-    if hasattr(driver, "_transaction_status"):
-        return _OF_PROTOCOL.get(driver._transaction_status, TransactionState.IDLE)
-    is_open = driver.is_in_transaction() if hasattr(driver, "is_in_transaction") else True
-    return TransactionState.OPEN if is_open else TransactionState.IDLE
 
 
 @dataclass(frozen=True)
