@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 from alembic.operations import MigrateOperation, Operations
 
 from alembic_safe.operations.base import SafeOperation
-from alembic_safe.postgres.conditions import done_when, index_done, no_index, no_invalid_index
+from alembic_safe.postgres.conditions import done_when, index_done, no_index
 from alembic_safe.postgres.duplicates import Duplicates
 from alembic_safe.postgres.identifiers import QualifiedName, quote
+from alembic_safe.postgres.leftovers import Leftovers, drop_index
 from alembic_safe.postgres.locks import LockMode
-from alembic_safe.postgres.statement import Done, Statement, Wait
+from alembic_safe.postgres.statement import Statement, Wait
 
 
 @Operations.register_operation("create_index_concurrently")
@@ -46,8 +47,11 @@ class CreateIndexConcurrentlyOp(SafeOperation):
 
         Takes SHARE UPDATE EXCLUSIVE, which blocks other schema changes only, and waits for all
         older transactions. It runs outside a transaction: what the revision did before is
-        committed first. An `INVALID` index of this name that a failed attempt left behind is
-        dropped concurrently; a valid one with the same definition counts as done.
+        committed first. A valid index of this name and definition counts as done. An `INVALID`
+        one of this name that a failed attempt left behind, and what a failed `REINDEX
+        CONCURRENTLY` of it left (`_ccnew`, `_ccold`), are dropped concurrently; where another
+        session is building on the table, that is waited for first. Other `INVALID` indexes of
+        the table are reported, and stay.
 
         For a unique index the table is first read for duplicates, so that these are told before
         anything is built. A build that meets one nevertheless leaves nothing behind.
@@ -103,9 +107,7 @@ class CreateIndexConcurrentlyOp(SafeOperation):
                 ),
                 transactional=False,
                 object_name=f"index {self.index_name}",
-                leftover=_drop_index(
-                    self.table, self.index_name, no_invalid_index(self.table, self.index_name)
-                ),
+                leftovers=Leftovers(self.table, self.index_name),
                 duplicates=Duplicates(self.table, self.body) if self.unique else None,
             )
         ]
@@ -143,7 +145,8 @@ class DropIndexConcurrentlyOp(SafeOperation):
 
         Takes SHARE UPDATE EXCLUSIVE on the table and waits for the queries that use the index; at
         its end it takes ACCESS EXCLUSIVE on the index alone (measured on PostgreSQL 11 to 18).
-        Runs outside a transaction. An index that is not there counts as done.
+        Runs outside a transaction. An index that is not there counts as done. What a failed
+        `REINDEX CONCURRENTLY` of it left goes with it.
 
         Args:
             index_name: the index.
@@ -160,7 +163,8 @@ class DropIndexConcurrentlyOp(SafeOperation):
 
     def statements(self, server_version: int | None) -> list[Statement]:
         table = QualifiedName(self.table_name, self.schema)
-        return [_drop_index(table, self.index_name, no_index(table, self.index_name))]
+        leftovers = Leftovers(table, self.index_name, of_build=False)
+        return [drop_index(table, self.index_name, no_index(table, self.index_name), leftovers)]
 
     def reverse(self) -> MigrateOperation:
         return CreateIndexConcurrentlyOp(
@@ -233,16 +237,4 @@ def _index_on(table: QualifiedName, name: str) -> str:
     return (
         "EXISTS (SELECT FROM pg_catalog.pg_index"
         f" WHERE indrelid = {table.regclass} AND indexrelid = {table.sibling(name).regclass})"
-    )
-
-
-def _drop_index(table: QualifiedName, name: str, done: Done) -> Statement:
-    return Statement(
-        sql=(f"DROP INDEX CONCURRENTLY IF EXISTS {table.sibling(name).sql}",),
-        table=table,
-        lock=LockMode.SHARE_UPDATE_EXCLUSIVE,
-        wait=Wait.UNBOUNDED,
-        done=done,
-        transactional=False,
-        object_name=f"index {name}",
     )

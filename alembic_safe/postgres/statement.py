@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from alembic_safe.postgres.duplicates import Duplicates
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
+
+if TYPE_CHECKING:
+    from alembic_safe.postgres.leftovers import Leftovers
 
 
 class Wait(Enum):
@@ -47,8 +51,8 @@ class Statement:
         done: how to tell that the work is already there; None where running again is harmless.
         transactional: False for what PostgreSQL refuses inside a transaction block.
         object_name: what the statement makes or changes, for messages.
-        leftover: what to run first, so that a failed attempt does not stand in the way; also
-            what to run after an attempt that failed because of the data.
+        leftovers: what failed attempts may have left, which goes first; and goes after an attempt
+            that failed because of the data.
         duplicates: rows that would make it fail, to be told before it begins.
     """
 
@@ -59,7 +63,7 @@ class Statement:
     done: Done | None = None
     transactional: bool = True
     object_name: str = ""
-    leftover: Statement | None = None
+    leftovers: Leftovers | None = None
     duplicates: Duplicates | None = None
 
     def __post_init__(self) -> None:

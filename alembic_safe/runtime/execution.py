@@ -12,7 +12,7 @@ from alembic.operations import Operations
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from alembic_safe.errors import LockNotAcquired, SafetyError, VerificationFailed
+from alembic_safe.errors import LockNotAcquired, VerificationFailed
 from alembic_safe.operations import SafeOperation
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
@@ -20,7 +20,8 @@ from alembic_safe.postgres.server_errors import server_message, sqlstate
 from alembic_safe.postgres.statement import Statement, Wait
 from alembic_safe.runtime.blockers import blockers
 from alembic_safe.runtime.done import is_done
-from alembic_safe.runtime.failures import explained, is_of_the_data
+from alembic_safe.runtime.failures import explained
+from alembic_safe.runtime.leftovers import clear_leftovers, tidy_up
 from alembic_safe.runtime.locking import RETRIED, Patience
 from alembic_safe.runtime.queueing import Lookout, Wanted, looked, wanted_by
 from alembic_safe.runtime.sessions import (
@@ -115,8 +116,8 @@ class Executor:
         wanted = _wanted(statement)
 
         def once(lock_timeout: float) -> None:
-            if statement.leftover is not None:
-                self.run_alone(connection, statement.leftover)
+            if statement.leftovers is not None:
+                clear_leftovers(self, connection, statement.leftovers)
             if is_done(connection, statement):
                 return
             self._refuse_duplicates(connection, statement)
@@ -129,8 +130,8 @@ class Executor:
                 connection, wanted, once, before=lambda: self._look(connection, statement, wanted)
             )
         except DBAPIError as error:
-            if statement.leftover is not None and is_of_the_data(error):
-                self._clear_away(connection, statement.leftover)
+            if statement.leftovers is not None and not error.connection_invalidated:
+                tidy_up(self, connection, statement.leftovers, error)
             raise explained(
                 error,
                 self._where(statement),
@@ -172,15 +173,6 @@ class Executor:
         if values:
             told = duplicates.told(int(str(values)), int(str(rows)), str(first))
             raise VerificationFailed(f"{self._where(statement)}: {told}")
-
-    def _clear_away(self, connection: Connection, leftover: Statement) -> None:
-        """Run what removes a failed attempt; the failure is what the user has to see."""
-        try:
-            self.run_alone(connection, leftover)
-        except SafetyError as error:
-            log.warning(
-                "%s stays behind, and the next attempt drops it: %s", leftover.object_name, error
-            )
 
     def read(
         self, connection: Connection, query: str, table: QualifiedName | None
@@ -292,8 +284,9 @@ class Executor:
         lock_timeout = self.settings.lock_timeout if statement.wait is Wait.SHORT else 0.0
         timeout = f"lock_timeout = '{milliseconds(lock_timeout)}'"
         with _outside_transaction(context):
-            if statement.leftover is not None:
-                output(f"-- If an earlier attempt failed: {statement.leftover.sql[0]};")
+            if statement.leftovers is not None and statement.leftovers.of_build:
+                (drop,) = statement.leftovers.drop(statement.leftovers.index_name).sql
+                output(f"-- If an earlier attempt failed: {drop};")
             if statement.transactional:
                 body = "".join(f"{sql};\n" for sql in statement.sql)
                 output(f"BEGIN;\nSET LOCAL {timeout};\n{body}COMMIT;\n")

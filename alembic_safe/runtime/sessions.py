@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +33,11 @@ def query_scalar(connection: Connection, sql: str) -> Any:
     """Return the one value of a query without parameters, taken as it stands."""
     result = connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
     return result.scalar_one()
+
+
+def query_rows(connection: Connection, sql: str) -> Sequence[Sequence[Any]]:
+    """Return the rows of a query without parameters, taken as it stands."""
+    return connection.exec_driver_sql(sql, execution_options={"no_parameters": True}).all()
 
 
 def in_driver_autocommit(connection: Connection) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Container, Iterable
 
+from alembic_safe.postgres.chosen_names import joined_columns, numbered_names
 from alembic_safe.postgres.effects.world import Relation, World
-from alembic_safe.postgres.identifiers import MAX_IDENTIFIER_BYTES, QualifiedName
+from alembic_safe.postgres.identifiers import QualifiedName
 
 
 def index_name(
@@ -23,7 +23,7 @@ def index_name(
         columns: the key columns; None stands for an expression.
         label: `idx`, `pkey`, `key` of a unique constraint, `excl`.
     """
-    addition = None if label == "pkey" else _addition(columns)
+    addition = None if label == "pkey" else joined_columns(columns)
     return _free(table.name, addition, label, _Relations(world, table))
 
 
@@ -43,7 +43,7 @@ def constraint_name(table: Relation, columns: Iterable[str], label: str) -> str:
         columns: empty where the name has none.
         label: `check`, `fkey`, `not_null`.
     """
-    return _free(table.name.name, _addition(columns) or None, label, table.constraints)
+    return _free(table.name.name, joined_columns(columns) or None, label, table.constraints)
 
 
 class _Relations:
@@ -57,34 +57,5 @@ class _Relations:
         return qualified in self._world.relations or qualified in self._world.index_tables
 
 
-def _addition(columns: Iterable[str | None]) -> str:
-    """Return the names joined as the server does (`ChooseIndexNameAddition`)."""
-    joined = "_".join("expr" if column is None else column for column in columns)
-    return _clipped(joined, MAX_IDENTIFIER_BYTES)
-
-
 def _free(first: str, second: str | None, label: str, taken: Container[object]) -> str:
-    for number in itertools.count():
-        name = _composed(first, second, f"{label}{number}" if number else label)
-        if name not in taken:
-            return name
-    raise AssertionError("numbers do not end")
-
-
-def _composed(first: str, second: str | None, label: str) -> str:
-    """Return the parts with `_` between, the longer one cut where it is too long
-    (`makeObjectName`)."""
-    room = MAX_IDENTIFIER_BYTES - len(label) - 1 - (second is not None)
-    a, b = len(first.encode()), len((second or "").encode())
-    while a + b > room:
-        if a > b:
-            a -= 1
-        else:
-            b -= 1
-    parts = [_clipped(first, a), *([_clipped(second, b)] if second is not None else []), label]
-    return "_".join(parts)
-
-
-def _clipped(name: str, length: int) -> str:
-    encoded = name.encode()
-    return name if len(encoded) <= length else encoded[:length].decode(errors="ignore")
+    return next(name for name in numbered_names(first, second, label) if name not in taken)
