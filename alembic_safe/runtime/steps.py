@@ -31,6 +31,7 @@ from alembic_safe.runtime.execution import (
     connection_of,
 )
 from alembic_safe.runtime.failures import explained, is_interrupt, origin
+from alembic_safe.runtime.held_locks import tell_held_locks
 from alembic_safe.runtime.ledger import Ledger
 from alembic_safe.runtime.locking import RETRIED, Patience
 from alembic_safe.runtime.place import Place
@@ -220,6 +221,8 @@ class StepRunner:
         with guard.watching(place) as judged:
             migrate(**arguments)
             judged.end()
+        if not in_driver_autocommit(self.connection):
+            tell_held_locks(self.connection, place.revision)
         for assured in judged.assured:
             self.ledger.note_assured(
                 self.connection,

@@ -28,7 +28,7 @@ _KINDS = "('r', 'p', 'v', 'm', 'S', 'f', 'c')"
 # What this transaction itself wrote: its own number, or a later one that is still in progress
 # although its row is seen, which then is that of a subtransaction. Numbers of rows have 32 bits;
 # far apart from its own they are from before the counter began anew.
-_WRITTEN_HERE = """EXISTS (
+WRITTEN_HERE = """EXISTS (
     SELECT FROM (
         SELECT x.own, CAST(CAST({0}.xmin AS text) AS bigint) - mod(x.own, 4294967296) AS later
         FROM (
@@ -209,7 +209,7 @@ SELECT CAST(c.oid AS bigint) AS oid,
        -- Rows of system columns are written once and never changed.
        EXISTS (
            SELECT FROM pg_attribute AS a
-           WHERE a.attrelid = c.oid AND a.attnum = -1 AND {_WRITTEN_HERE.format("a")}
+           WHERE a.attrelid = c.oid AND a.attnum = -1 AND {WRITTEN_HERE.format("a")}
        ) AS is_new
 FROM pg_class AS c
 JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -450,7 +450,7 @@ SELECT made.name, made.schema,
        ) AS labels,
        ARRAY(
            SELECT CAST(l.enumlabel AS text) FROM pg_enum AS l
-           WHERE l.enumtypid = made.oid AND {_WRITTEN_HERE.format("l")}
+           WHERE l.enumtypid = made.oid AND {WRITTEN_HERE.format("l")}
        ) AS new_labels,
        ARRAY(
            SELECT CAST(con.conname AS text) FROM pg_constraint AS con
