@@ -40,6 +40,19 @@ class UnsupportedServer(SafetyError):
     """The server cannot be migrated by this package."""
 
 
+class SessionShared(SafetyError):
+    """The connection does not keep a session of the server: a proxy shares it among clients."""
+
+    def __init__(self, proof: str) -> None:
+        super().__init__(
+            "The connection goes through a proxy that shares the server's sessions among clients: "
+            f"{proof}. A run has its upgrade lock and its timeouts in a session; here it would "
+            "lose them, and others would get them. Point the URL of your Alembic environment to "
+            "the server itself, or to a pool that keeps sessions (PgBouncer: pool_mode = session),"
+            " then run the same command again. Nothing was changed."
+        )
+
+
 class MissingPrivilege(SafetyError):
     """The database role may not do what a statement needs."""
 

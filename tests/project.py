@@ -136,8 +136,7 @@ class Project:
         self, *args: str, env: Mapping[str, str] | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run `alembic-safe ARGS` to its end, as `run` does."""
-        program = "from alembic_safe.cli import main; main()"
-        return self._run([sys.executable, "-c", program, *args], env, check)
+        return self._run(self._safe_command(args), env, check)
 
     def _run(
         self, command: list[str], env: Mapping[str, str] | None, check: bool
@@ -160,8 +159,15 @@ class Project:
 
     def popen(self, *args: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Start `alembic ARGS`; the test talks to the process, and ends it."""
+        return self._popen(self._command(args), env)
+
+    def popen_safe(self, *args: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start `alembic-safe ARGS`, as `popen` does."""
+        return self._popen(self._safe_command(args), env)
+
+    def _popen(self, command: list[str], env: Mapping[str, str] | None) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            self._command(args),
+            command,
             cwd=self.folder,
             env=self._environment(env),
             stdin=subprocess.DEVNULL,
@@ -202,6 +208,9 @@ class Project:
 
     def _command(self, args: tuple[str, ...]) -> list[str]:
         return [sys.executable, "-m", "alembic", *args]
+
+    def _safe_command(self, args: tuple[str, ...]) -> list[str]:
+        return [sys.executable, "-c", "from alembic_safe.cli import main; main()", *args]
 
     def _environment(self, env: Mapping[str, str] | None) -> dict[str, str]:
         inherited = {

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from alembic_safe.errors import UnsupportedServer, UpgradeRunning
 from alembic_safe.postgres.identifiers import QualifiedName, literal
+from alembic_safe.runtime.proxies import refuse_shared_session
 
 log = logging.getLogger("alembic.safe")
 
@@ -66,6 +67,7 @@ def check_server(connection: Connection) -> None:
 
     Raises:
         UnsupportedServer: it is too old, a standby, or read-only for this role.
+        SessionShared: a proxy pools transactions.
     """
     version = int((connection.dialect.server_version_info or (0,))[0])
     if version < OLDEST_SERVER:
@@ -73,7 +75,7 @@ def check_server(connection: Connection) -> None:
             f"The server is PostgreSQL {version}; alembic-safe needs {OLDEST_SERVER} or newer. "
             "Upgrade the server, or run these revisions with plain Alembic. Nothing was changed."
         )
-    is_standby, is_read_only = connection.execute(_WRITABLE).one()
+    is_standby, is_read_only, pid = connection.execute(_SERVER).one()
     if is_standby:
         raise UnsupportedServer(
             "The server is a standby, which cannot be changed. Point the URL of your Alembic "
@@ -85,9 +87,12 @@ def check_server(connection: Connection) -> None:
             "Connect as a role that may write, then run the same command again. Nothing was "
             "changed."
         )
+    refuse_shared_session(connection, pid)
 
 
-_WRITABLE = text("SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'")
+_SERVER = text(
+    "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', pg_backend_pid()"
+)
 
 
 @dataclass(frozen=True)
