@@ -6,6 +6,7 @@ Importing the package registers its operations with Alembic.
 import alembic_safe.backfill.engine
 import alembic_safe.connecting
 import alembic_safe.runtime.execution
+import alembic_safe.runtime.partitioned_indexes
 import alembic_safe.runtime.verification  # noqa: F401
 from alembic_safe.assurance import assured
 from alembic_safe.configuration import configure

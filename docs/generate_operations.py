@@ -71,6 +71,7 @@ Errors are explained in [Errors](errors.md).
 
 FAMILIES = {
     "indexes": "Indexes",
+    "partitioned_indexes": "Indexes of partitioned tables",
     "constraints": "Constraints",
     "not_null": "NOT NULL",
     "columns": "Columns",

@@ -84,6 +84,14 @@ FOREIGN_KEY = (
 )
 CHECK = "ALTER TABLE {t.child} ADD CONSTRAINT {ck} CHECK ({a} > 0 AND {b} <> '%') NOT VALID"
 
+PARTITIONED = (
+    "CREATE TABLE {t.parted} ({id} int, {a} int, {b} text) PARTITION BY RANGE ({id});"
+    "CREATE TABLE {t.part1} PARTITION OF {t.parted} FOR VALUES FROM (0) TO (10);"
+    "CREATE TABLE {t.part2} PARTITION OF {t.parted} DEFAULT PARTITION BY LIST ({a});"
+    "CREATE TABLE {t.part3} PARTITION OF {t.part2} FOR VALUES IN (1);"
+    "INSERT INTO {t.parted} VALUES (1, 1, 'x'), (20, 1, 'y');"
+)
+
 
 def _foreign_key(names: Names) -> safe.CreateForeignKeyNotValidOp:
     return safe.CreateForeignKeyNotValidOp(
@@ -162,6 +170,31 @@ CASES = {
         ),
         "DROP INDEX {t.ix}",
         before="CREATE INDEX {n.ix} ON {t.child} ({b})",
+    ),
+    "create_partitioned_index": Case(
+        lambda n: safe.CreatePartitionedIndexOp(
+            n.table("ix"), n.table("parted"), [n("b"), n("a")], schema=n.schema
+        ),
+        "CREATE INDEX {n.ix} ON {t.parted} ({b}, {a})",
+        before=PARTITIONED,
+    ),
+    "create_partitioned_index, unique, by definition": Case(
+        lambda n: safe.CreatePartitionedIndexOp(
+            n.table("ix"),
+            n.table("parted"),
+            unique=True,
+            definition=n.sql("({a}, {id}) INCLUDE ({b}) WHERE ({b} <> '%')"),
+            schema=n.schema,
+        ),
+        "CREATE UNIQUE INDEX {n.ix} ON {t.parted} ({a}, {id}) INCLUDE ({b}) WHERE ({b} <> '%')",
+        before=PARTITIONED,
+    ),
+    "drop_partitioned_index": Case(
+        lambda n: safe.DropPartitionedIndexOp(
+            n.table("ix"), n.table("parted"), [n("b")], schema=n.schema
+        ),
+        "DROP INDEX {t.ix}",
+        before=PARTITIONED + "CREATE INDEX {n.ix} ON {t.parted} ({b})",
     ),
     "rename_index": Case(
         lambda n: safe.RenameIndexOp(

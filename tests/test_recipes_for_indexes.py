@@ -121,9 +121,25 @@ class TestCreateIndex:
             ("expand", ["op.create_index('ux', 'users', ['name'], unique=True)"], [])
         ]
 
-    def test_of_a_partitioned_table_is_refused(self) -> None:
-        with pytest.raises(CannotRewrite, match="index ix on users: the table is partitioned"):
-            plan_of(ops.CreateIndexOp("ix", "users", ["name"]), surroundings(table(kind="p")))
+    def test_of_a_partitioned_table_is_built_partition_by_partition(self) -> None:
+        plan = plan_of(ops.CreateIndexOp("ix", "users", ["name"]), surroundings(table(kind="p")))
+        assert written(plan) == [
+            (
+                "migrate",
+                ['op.create_partitioned_index("ix", "users", ["name"])'],
+                ['op.drop_partitioned_index("ix", "users")'],
+            )
+        ]
+
+    def test_that_is_unique_without_the_partition_key_is_refused(self) -> None:
+        info = table(kind="p", partition_key_columns=frozenset({"id"}))
+        unique = ops.CreateIndexOp("ux", "users", ["name"], unique=True)
+        with pytest.raises(CannotRewrite, match="lacks id, by which the table is partitioned"):
+            plan_of(unique, surroundings(info))
+        (step,) = plan_of(
+            ops.CreateIndexOp("ux", "users", ["name", "id"], unique=True), surroundings(info)
+        )
+        assert step.phase is Phase.CONTRACT
 
     def test_on_a_table_that_is_not_there_is_refused(self) -> None:
         with pytest.raises(CannotRewrite, match="the database has no such table"):
@@ -152,9 +168,23 @@ class TestDropIndex:
         ]
         assert plan[0].touches == ("index ix",)
 
-    def test_of_a_partitioned_table_is_refused(self) -> None:
-        with pytest.raises(CannotRewrite, match="partitioned"):
-            plan_of(ops.DropIndexOp("ix", "users"), surroundings(table(kind="p")))
+    def test_of_a_partitioned_table_goes_with_those_of_its_partitions(self) -> None:
+        definition = "CREATE INDEX ix ON ONLY public.users USING btree (lower(name))"
+        own = IndexInfo("ix", definition, columns=frozenset({"name"}))
+        plan = plan_of(
+            ops.DropIndexOp("ix", "users"), surroundings(table(kind="p", indexes=(own,)))
+        )
+        assert written(plan) == [
+            (
+                "contract",
+                ['op.drop_partitioned_index("ix", "users")'],
+                [
+                    'op.create_partitioned_index("ix", "users", '
+                    'definition="USING btree (lower(name))")'
+                ],
+            )
+        ]
+        assert plan[0].locks == {USERS}
 
     def test_that_rows_are_replicated_by_is_refused(self) -> None:
         own = IndexInfo("ix", self.OWN.definition, is_unique=True, is_replica_identity=True)

@@ -25,6 +25,10 @@ from alembic_safe.operations.indexes import (
     RenameIndexOp,
 )
 from alembic_safe.operations.not_null import DropNotNullOp, SetNotNullOp
+from alembic_safe.operations.partitioned_indexes import (
+    CreatePartitionedIndexOp,
+    DropPartitionedIndexOp,
+)
 from alembic_safe.operations.sync import (
     CreateSyncTriggerOp,
     DropSyncedColumnOp,
@@ -39,11 +43,13 @@ __all__ = [
     "CreateCheckConstraintNotValidOp",
     "CreateForeignKeyNotValidOp",
     "CreateIndexConcurrentlyOp",
+    "CreatePartitionedIndexOp",
     "CreateSyncTriggerOp",
     "DropColumnIfExistsOp",
     "DropConstraintIfExistsOp",
     "DropIndexConcurrentlyOp",
     "DropNotNullOp",
+    "DropPartitionedIndexOp",
     "DropSyncTriggerOp",
     "DropSyncedColumnOp",
     "RenameConstraintOp",

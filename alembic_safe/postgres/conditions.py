@@ -154,8 +154,40 @@ def unique_constraint_done(table: QualifiedName, name: str, index: str) -> Done:
     )
 
 
+INDEX_SHAPE = (
+    "jsonb_build_array(r.relam, i.indisunique, to_jsonb(i) -> 'indnullsnotdistinct',"
+    " i.indnkeyatts, i.indoption, i.indclass, i.indcollation,"
+    " pg_catalog.pg_get_expr(i.indpred, i.indrelid),"
+    " ARRAY(SELECT pg_catalog.pg_get_indexdef(i.indexrelid, k, false)"
+    " FROM generate_series(1, i.indnatts) AS k ORDER BY k))"
+)
+"""An SQL expression: what an index is, whatever the numbers of its table's columns; `i` is its row
+in `pg_index` and `r` in `pg_class`. Storage parameters are left out."""
+
+
+def index_twin(table: QualifiedName, *, unique: bool, definition: str) -> tuple[str, ...]:
+    """Return the statements that build an index on an empty copy of its table, to be compared and
+    rolled back.
+
+    Args:
+        table: the table.
+        unique: whether it is a unique index.
+        definition: what stands behind the table's name in `CREATE INDEX`.
+    """
+    kind = "UNIQUE INDEX" if unique else "INDEX"
+    return (
+        f"CREATE TEMP TABLE {quote(_TWIN.name)} (LIKE {table.sql})",
+        f"CREATE {kind} {_TWIN_OBJECT} ON {_TWIN.sql} {definition}",
+    )
+
+
+INDEX_TWIN = _TWIN.sibling(_TWIN_OBJECT)
+"""The index that `index_twin` builds."""
+
+
 def index_done(table: QualifiedName, name: str, *, unique: bool, definition: str) -> Done:
-    """Return a condition: the table has a valid index of that name and definition.
+    """Return a condition: the table has a valid index of that name and definition. That of a
+    partitioned table need not be valid: it has no entries of its own.
 
     Args:
         table: the table.
@@ -163,8 +195,7 @@ def index_done(table: QualifiedName, name: str, *, unique: bool, definition: str
         unique: whether it is a unique index.
         definition: what stands behind the table's name in `CREATE INDEX`.
     """
-    kind = "UNIQUE INDEX" if unique else "INDEX"
-    state = "CASE WHEN i.indisvalid THEN 'compare' ELSE 'todo' END"
+    state = "CASE WHEN i.indisvalid OR r.relkind = 'I' THEN 'compare' ELSE 'todo' END"
     return Done(
         query=(
             "SELECT coalesce((SELECT CASE"
@@ -172,18 +203,11 @@ def index_done(table: QualifiedName, name: str, *, unique: bool, definition: str
             " FROM pg_catalog.pg_class AS r LEFT JOIN pg_catalog.pg_index AS i"
             f" ON i.indexrelid = r.oid WHERE {_is_named(table, name, 'r')}), 'todo')"
         ),
-        setup=(
-            f"CREATE TEMP TABLE {quote(_TWIN.name)} (LIKE {table.sql})",
-            f"CREATE {kind} {_TWIN_OBJECT} ON {_TWIN.sql} {definition}",
-        ),
+        setup=index_twin(table, unique=unique, definition=definition),
         comparison=(
             "SELECT CASE WHEN count(*) = 2 AND count(DISTINCT s.shape) = 1"
-            " THEN 'done' ELSE 'other' END FROM (SELECT jsonb_build_array("
-            "r.relam, r.reloptions, i.indisunique, to_jsonb(i) -> 'indnullsnotdistinct',"
-            " i.indnkeyatts, i.indoption, i.indclass, i.indcollation,"
-            " pg_catalog.pg_get_expr(i.indpred, i.indrelid),"
-            " ARRAY(SELECT pg_catalog.pg_get_indexdef(i.indexrelid, k, false)"
-            " FROM generate_series(1, i.indnatts) AS k ORDER BY k)) AS shape"
+            " THEN 'done' ELSE 'other' END FROM"
+            f" (SELECT jsonb_build_array(r.reloptions, {INDEX_SHAPE}) AS shape"
             " FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS r ON r.oid = i.indexrelid"
             f" WHERE (i.indrelid = {table.regclass} AND r.relname = {literal(name)})"
             f" OR (i.indrelid = {_TWIN.regclass} AND r.relname = {literal(_TWIN_OBJECT)})) AS s"

@@ -53,6 +53,7 @@ class Statement:
         object_name: what the statement makes or changes, for messages.
         leftovers: what failed attempts may have left, which goes first; and goes after an attempt
             that failed because of the data.
+        only_table: whether `table` alone is locked in that mode, and not all that `sql` names.
         duplicates: rows that would make it fail, to be told before it begins.
     """
 
@@ -64,6 +65,7 @@ class Statement:
     transactional: bool = True
     object_name: str = ""
     leftovers: Leftovers | None = None
+    only_table: bool = False
     duplicates: Duplicates | None = None
 
     def __post_init__(self) -> None:

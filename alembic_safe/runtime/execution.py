@@ -340,6 +340,8 @@ def autocommit(context: MigrationContext) -> Iterator[Connection]:
 
 
 def _wanted(statement: Statement) -> Wanted:
+    if statement.only_table and statement.table is not None:
+        return {statement.table: statement.lock}
     wanted: dict[QualifiedName, LockMode] = {}
     for sql in statement.sql:
         wanted |= wanted_by(sql, statement.lock, statement.table)

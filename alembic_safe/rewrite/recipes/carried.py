@@ -14,6 +14,7 @@ from alembic_safe.operations import (
     CreateCheckConstraintNotValidOp,
     CreateForeignKeyNotValidOp,
     CreateIndexConcurrentlyOp,
+    CreatePartitionedIndexOp,
     DropConstraintIfExistsOp,
     RenameConstraintOp,
     RenameIndexOp,
@@ -112,7 +113,6 @@ class _Carrier:
     surroundings: Surroundings
 
     def index(self, index: IndexInfo) -> Carried:
-        refuse_partitioned(self.table, self.surroundings, f"index {index.name}")
         old = self._concurrent(index.name, index.is_unique, index_body(index.definition))
         going = Carried(
             drop_old_indexes=(old.reverse(),),
@@ -136,7 +136,9 @@ class _Carrier:
         rename = RenameIndexOp(new.index_name, index.name, self.table.name, self.table.schema)
         return replace(going, take_names=(rename,), give_names_back=(rename.reverse(),))
 
-    def _new_index(self, index: IndexInfo) -> CreateIndexConcurrentlyOp | None:
+    def _new_index(
+        self, index: IndexInfo
+    ) -> CreateIndexConcurrentlyOp | CreatePartitionedIndexOp | None:
         """Return the index on the new column: a copy where the models do not know the index, the
         models' own where they do, None where they drop it."""
         if not self._drops(ops.DropIndexOp, "index_name", index.name):
@@ -269,10 +271,12 @@ class _Carrier:
         )
         return self._renamed(carried, built_as, final)
 
-    def _concurrent(self, name: str, unique: bool, body: str) -> CreateIndexConcurrentlyOp:
-        return CreateIndexConcurrentlyOp(
-            name, self.table.name, unique=unique, definition=body, schema=self.table.schema
-        )
+    def _concurrent(
+        self, name: str, unique: bool, body: str
+    ) -> CreateIndexConcurrentlyOp | CreatePartitionedIndexOp:
+        is_partitioned = self.info.kind == "p"
+        kind = CreatePartitionedIndexOp if is_partitioned else CreateIndexConcurrentlyOp
+        return kind(name, self.table.name, unique=unique, definition=body, schema=self.table.schema)
 
     def _check(self, name: str, definition: str) -> CreateCheckConstraintNotValidOp:
         match = re.fullmatch(r"CHECK \((.*)\)(?: NOT VALID)?", definition, re.DOTALL)

@@ -12,7 +12,9 @@ from sqlalchemy.schema import CreateIndex
 from alembic_safe.errors import CannotRewrite
 from alembic_safe.operations import (
     CreateIndexConcurrentlyOp,
+    CreatePartitionedIndexOp,
     DropIndexConcurrentlyOp,
+    DropPartitionedIndexOp,
     RenameIndexOp,
 )
 from alembic_safe.phases import Phase
@@ -33,9 +35,10 @@ def create_index(operation: ops.CreateIndexOp, surroundings: Surroundings) -> Pl
     table = QualifiedName(operation.table_name, operation.schema)
     if table in surroundings.new_tables:
         return (plain_on_new_table(operation, table),)
-    refuse_partitioned(table, surroundings, f"index {operation.index_name}")
     concurrent = concurrently(operation, surroundings)
     unique = Uniqueness.of_operation(operation)
+    if unique is not None:
+        refuse_without_partition_key(table, surroundings, concurrent.index_name, unique.columns)
     is_new = are_left_null(table, _columns(operation), surroundings)
     tightens = concurrent.unique and not (is_new and ignores_null(operation))
     return (
@@ -62,17 +65,19 @@ def create_index(operation: ops.CreateIndexOp, surroundings: Surroundings) -> Pl
 def drop_index(operation: ops.DropIndexOp, surroundings: Surroundings) -> Plan:
     """C: the queries of the old release may rely on it for their speed."""
     table = QualifiedName(operation.table_name or "", operation.schema)
-    refuse_partitioned(table, surroundings, f"index {operation.index_name}")
     refuse_replica_identity(table, surroundings, {str(operation.index_name)})
     refuse_referenced(table, surroundings, str(operation.index_name))
     drop = dropped_concurrently(str(operation.index_name), table, surroundings)
+    is_partitioned = _is_partitioned(table, surroundings)
+    how = "with those of its partitions" if is_partitioned else "while the table is in use"
     return (
         Step(
             phase=Phase.CONTRACT,
             table=table,
             upgrade=(drop,),
             downgrade=(drop.reverse(),),
-            says=f"Drops index {drop.index_name} of {table} while the table is in use.",
+            says=f"Drops index {drop.index_name} of {table} {how}.",
+            locks=frozenset({table} if is_partitioned else ()),
             touches=(f"index {drop.index_name}",),
         ),
     )
@@ -107,7 +112,7 @@ def change_index(
 
 def concurrently(
     operation: ops.CreateIndexOp, surroundings: Surroundings
-) -> CreateIndexConcurrentlyOp:
+) -> CreateIndexConcurrentlyOp | CreatePartitionedIndexOp:
     """Return the concurrent form of an index of the models."""
     index = _index_of(operation)
     options = {
@@ -117,7 +122,10 @@ def concurrently(
         if name not in _IGNORED and (isinstance(value, sa.ClauseElement) or value)
     }
     is_plain = not options and all(isinstance(part, sa.Column) for part in index.expressions)
-    return CreateIndexConcurrentlyOp(
+    table = QualifiedName(operation.table_name, operation.schema)
+    is_partitioned = _is_partitioned(table, surroundings)
+    kind = CreatePartitionedIndexOp if is_partitioned else CreateIndexConcurrentlyOp
+    return kind(
         str(operation.index_name),
         operation.table_name,
         [column.name for column in index.columns] if is_plain else (),
@@ -138,12 +146,15 @@ def _index_of(operation: ops.CreateIndexOp) -> sa.Index:
 
 def dropped_concurrently(
     name: str, table: QualifiedName, surroundings: Surroundings
-) -> DropIndexConcurrentlyOp:
-    """Return the concurrent drop of an index; its way back comes from the catalog."""
+) -> DropIndexConcurrentlyOp | DropPartitionedIndexOp:
+    """Return the concurrent drop of an index, as far as there is one; its way back comes from the
+    catalog."""
     info = next((i for i in surroundings.table(table).indexes if i.name == name), None)
+    is_partitioned = _is_partitioned(table, surroundings)
+    kind = DropPartitionedIndexOp if is_partitioned else DropIndexConcurrentlyOp
     if info is None:
-        return DropIndexConcurrentlyOp(name, table.name, schema=table.schema)
-    return DropIndexConcurrentlyOp(
+        return kind(name, table.name, schema=table.schema)
+    return kind(
         name,
         table.name,
         unique=info.is_unique,
@@ -159,12 +170,26 @@ def plain_on_new_table(operation: ops.MigrateOperation, table: QualifiedName) ->
 
 
 def refuse_partitioned(table: QualifiedName, surroundings: Surroundings, what: str) -> None:
-    """Raise for an index of a partitioned table, which PostgreSQL cannot build concurrently."""
-    if surroundings.table(table).kind == "p":
+    """Raise for a unique constraint of a partitioned table, which no index can become."""
+    if _is_partitioned(table, surroundings):
         raise CannotRewrite(
-            f"{what} on {table}: the table is partitioned, and PostgreSQL has no concurrent form "
-            "for that. Build the index with ON ONLY on the parent and concurrently on each "
-            "partition, attach them, and leave it out of this revision. No file was written."
+            f"{what} on {table}: the table is partitioned, and PostgreSQL makes no constraint of "
+            "an index there. A unique index, Index(..., unique=True) in the models, says the same. "
+            "No file was written."
+        )
+
+
+def refuse_without_partition_key(
+    table: QualifiedName, surroundings: Surroundings, name: str, columns: Collection[str]
+) -> None:
+    """Raise for a unique index that lacks a column of the partition key: each partition has an
+    index of its own, and nothing compares two of them."""
+    missing = surroundings.table(table).partition_key_columns.difference(columns)
+    if missing:
+        raise CannotRewrite(
+            f"Index {name} is to make {', '.join(columns)} of {table} unique, and lacks "
+            f"{', '.join(sorted(missing))}, by which the table is partitioned: PostgreSQL has no "
+            "such index. Add these columns, then run the same command again. No file was written."
         )
 
 
@@ -199,3 +224,7 @@ def refuse_referenced(table: QualifiedName, surroundings: Surroundings, going: s
 
 def _columns(operation: ops.CreateIndexOp) -> list[str]:
     return [column.name for column in operation.to_index().columns]
+
+
+def _is_partitioned(table: QualifiedName, surroundings: Surroundings) -> bool:
+    return surroundings.table(table).kind == "p"
