@@ -41,6 +41,8 @@ class Settings:
         lock_timeout: how long an attempt may wait at most for a lock that blocks reads or writes;
             the first three wait 50 ms, the next three twice as long, and so on. Below
             PostgreSQL's `deadlock_timeout` (1 s), so that a wait does not cancel an autovacuum.
+        blocking_timeout: how long a statement that blocks reads or writes may take once it has
+            its lock; a shorter `statement_timeout` of the session stays.
         lock_deadline: how long a run may spend on waiting for such locks in total.
         old_transaction: from which age on a transaction that is in the way is waited for outside
             of the queue, where nobody waits behind.
@@ -58,7 +60,8 @@ class Settings:
     release: str | None = None
     contract: str = "due"
     soak: float = 0.0
-    lock_timeout: float = 0.5
+    lock_timeout: float = 0.2
+    blocking_timeout: float = 5.0
     lock_deadline: float = 300.0
     old_transaction: float = 5.0
     retry_base: float = 0.5
@@ -245,6 +248,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "contract": _one_of(*CONTRACT_CHOICES),
     "soak": _duration,
     "lock_timeout": _positive_duration,
+    "blocking_timeout": _positive_duration,
     "lock_deadline": _positive_duration,
     "old_transaction": _duration,
     "retry_base": _positive_duration,

@@ -22,13 +22,9 @@ from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
 from alembic_safe.runtime.blockers import AUTOVACUUM, PREPARED, WRAPAROUND, Blocker, blockers
 from alembic_safe.runtime.locking import Patience
-from alembic_safe.runtime.queueing import (
-    Approach,
-    Lookout,
-    WayBlocked,
-    not_ending_soon,
-    way_blocked,
-)
+from alembic_safe.runtime.lookout import Lookout, sight_of
+from alembic_safe.runtime.queueing import Approach, WayBlocked, way_blocked
+from alembic_safe.runtime.sessions import SessionSettings
 from alembic_safe.runtime.transaction_state import TransactionState, transaction_state
 from alembic_safe.settings import Settings
 
@@ -57,8 +53,8 @@ SESSION = Blocker("client backend", "3/7", 4711, "shop", "app", "active", 1.0, "
     ],
 )
 def test_age_and_kind_tell(blocker: Blocker, seen_for: float, stays: bool) -> None:
-    found = not_ending_soon([blocker], {blocker.transaction: seen_for}, old=5.0)
-    assert bool(found) == stays
+    sight = sight_of([blocker], {blocker.transaction: seen_for}, old=5.0)
+    assert bool(sight.staying) == stays
 
 
 # Who is in the way.
@@ -154,9 +150,9 @@ def test_an_age_that_may_not_be_seen_is_counted_from_attempt_to_attempt(
     try:
         connection.exec_driver_sql("SET ROLE unseeing")
         with holding(shop, "SELECT FROM orders") as pid:
-            assert Lookout(patience, "r1").in_the_way(connection, ALTER) == ()
+            assert Lookout(patience, "r1").look(connection, ALTER).staying == ()
             now[0] += 5.0
-            (found,) = Lookout(patience, "r1").in_the_way(connection, ALTER)
+            (found,) = Lookout(patience, "r1").look(connection, ALTER).staying
         assert found.pid == pid
     finally:
         connection.rollback()
@@ -177,7 +173,8 @@ def test_ctrl_c_on_the_way_back_is_no_blocked_way() -> None:
 def test_the_whole_transaction_is_given_up_before_it_queues(shop: Database, driver: str) -> None:
     def run(connection: sa.Connection) -> None:
         lookout = Lookout(Patience(Settings(old_transaction=0.0)), "r1")
-        place = replace(place_of(), approach=Approach(lookout, lambda: True))
+        session = SessionSettings.read(connection)
+        place = replace(place_of(), approach=Approach(lookout, session, lambda: True))
         guard = guard_on(connection)
         with guard.watching(place) as watch:
             connection.exec_driver_sql("SELECT 1")
@@ -332,10 +329,25 @@ def test_who_waits_outside_has_given_up_what_the_transaction_had(
 def test_a_transaction_that_is_young_is_queued_behind(project: Project, database: Database) -> None:
     write_history(project, "r2", "r1", upgrade='op.execute("ALTER TABLE orders ADD note text")')
     with reader(database) as busy:
-        running = project.popen("upgrade", "head", env={"ALEMBIC_SAFE_OLD_TRANSACTION": "1h"})
+        env = {"ALEMBIC_SAFE_OLD_TRANSACTION": "1h", "ALEMBIC_SAFE_LOCK_TIMEOUT": "1h"}
+        running = project.popen("upgrade", "head", env=env)
         read_until(running, "attempt 1")
         busy.execute("COMMIT")
         assert NOT_QUEUEING not in ended(running)
+
+
+def test_behind_one_that_lingers_an_attempt_is_made_from_time_to_time(
+    project: Project, database: Database
+) -> None:
+    write_history(project, "r2", "r1", upgrade='op.execute("ALTER TABLE orders ADD note text")')
+    env = {"ALEMBIC_SAFE_OLD_TRANSACTION": "1h", "ALEMBIC_SAFE_LOCK_TIMEOUT": "1ms"}
+    with reader(database) as busy:
+        running = project.popen("upgrade", "head", env={**env, "ALEMBIC_SAFE_RETRY_CAP": "100ms"})
+        read_until(running, NOT_QUEUEING)
+        read_until(running, "attempt 2")
+        busy.execute("COMMIT")
+        ended(running)
+    assert columns(database) == ["id", "note"]
 
 
 @pytest.mark.parametrize("name", ["text", "an operation by itself"])
@@ -347,6 +359,7 @@ def test_a_pause_ends_with_the_transaction_that_was_in_the_way(
     # Every pause would go on to the end of the test.
     env = {"ALEMBIC_SAFE_RETRY_BASE": "10h", "ALEMBIC_SAFE_RETRY_CAP": "10h"}
     env |= {"ALEMBIC_SAFE_LOCK_DEADLINE": "20h", "ALEMBIC_SAFE_OLD_TRANSACTION": "30h"}
+    env |= {"ALEMBIC_SAFE_LOCK_TIMEOUT": "5h", "ALEMBIC_SAFE_BLOCKING_TIMEOUT": "5h"}
     with reader(database) as busy:
         running = project.popen("upgrade", "head", env=env)
         read_until(running, "attempt 1, no lock on orders")

@@ -23,14 +23,20 @@ from alembic_safe.runtime.done import is_done
 from alembic_safe.runtime.failures import explained
 from alembic_safe.runtime.leftovers import clear_leftovers, tidy_up
 from alembic_safe.runtime.locking import RETRIED, Patience
-from alembic_safe.runtime.queueing import Lookout, Wanted, looked, wanted_by
+from alembic_safe.runtime.lookout import Lookout, Wanted
+from alembic_safe.runtime.queueing import looked, wanted_by
 from alembic_safe.runtime.sessions import (
     execute_sql,
     in_driver_autocommit,
     milliseconds,
     transaction,
 )
-from alembic_safe.runtime.timeouts import set_timeouts, timeouts
+from alembic_safe.runtime.timeouts import (
+    Timeouts,
+    set_timeouts,
+    statement_runs_with,
+    timeouts_for,
+)
 from alembic_safe.settings import Settings
 
 if TYPE_CHECKING:
@@ -116,12 +122,14 @@ class Executor:
         wanted = _wanted(statement)
 
         def once(lock_timeout: float) -> None:
+            timeouts = self._timeouts(statement, lock_timeout)
             if statement.leftovers is not None:
                 clear_leftovers(self, connection, statement.leftovers)
             if is_done(connection, statement):
                 return
             self._refuse_duplicates(connection, statement)
-            with timeouts(connection, statement, lock_timeout):
+            is_one = statement.transactional
+            with statement_runs_with(connection, timeouts, transactional=is_one):
                 for sql in statement.sql:
                     execute_sql(connection, sql)
 
@@ -139,13 +147,19 @@ class Executor:
                 statement="; ".join(statement.sql),
             ) from error
 
-    def _look(self, connection: Connection, statement: Statement, wanted: Wanted) -> None:
-        """Wait where the statement would make others queue behind one who will not end soon."""
-        blocks = statement.wait is Wait.SHORT and statement.lock.blocks_reads_or_writes
-        if not blocks or not self.lookout.in_the_way(connection, wanted):
-            return
-        if not is_done(connection, statement):
+    def _timeouts(self, statement: Statement, lock_timeout: float) -> Timeouts:
+        bound = self.settings.blocking_timeout if statement.lock.blocks_reads_or_writes else None
+        return timeouts_for(statement.wait, lock_timeout, bound)
+
+    def _look(self, connection: Connection, statement: Statement, wanted: Wanted) -> float:
+        """Wait where the statement would make others queue behind one who will not end soon, and
+        return for how many seconds the oldest transaction has been in the way that is left."""
+        if statement.wait is not Wait.SHORT or not statement.lock.blocks_reads_or_writes:
+            return 0.0
+        sight = self.lookout.look(connection, wanted)
+        if self.lookout.is_blocked(sight) and not _needs_no_lock(connection, statement):
             self.lookout.wait_until_free(connection, wanted, _COMMITTED_STAYS)
+        return sight.oldest
 
     def _where(self, statement: Statement) -> str:
         table = f" on {statement.table}" if statement.table is not None else ""
@@ -185,7 +199,7 @@ class Executor:
 
         def once(lock_timeout: float) -> Sequence[Sequence[object]]:
             with transaction(connection):
-                set_timeouts(connection, lock_timeout, Wait.UNBOUNDED, is_local=True)
+                set_timeouts(connection, Timeouts(lock_timeout, 0.0), is_local=True)
                 options = {"no_parameters": True}
                 return connection.exec_driver_sql(query, execution_options=options).all()
 
@@ -197,7 +211,7 @@ class Executor:
         wanted: Wanted,
         once: Callable[[float], T],
         *,
-        before: Callable[[], None] = lambda: None,
+        before: Callable[[], float] = lambda: 0.0,
     ) -> T:
         """Return what `once` returns, as soon as it has got its locks.
 
@@ -206,7 +220,8 @@ class Executor:
             wanted: what `once` locks.
             once: one attempt; it is given its `lock_timeout` in seconds, and leaves nothing
                 behind where it fails.
-            before: called before each attempt; what it waits counts for itself.
+            before: called before each attempt; what it waits counts for itself. It returns for
+                how many seconds the oldest transaction has been in the way.
 
         Raises:
             LockNotAcquired: the deadline passed.
@@ -215,15 +230,19 @@ class Executor:
         attempt = 0
         while True:
             attempt += 1
-            before()
+            self.lookout.attempt = attempt
+            oldest = before()
             began = self.patience.clock()
             try:
                 with looked():
-                    return once(self.patience.lock_timeout(attempt))
+                    result = once(self.patience.lock_timeout(attempt, oldest))
             except DBAPIError as error:
                 if sqlstate(error) not in RETRIED or error.connection_invalidated:
                     raise
                 self.wait(connection, wanted, attempt, began, error)
+            else:
+                self.patience.start_over()
+                return result
 
     def wait(
         self,
@@ -337,6 +356,16 @@ def autocommit(context: MigrationContext) -> Iterator[Connection]:
         return
     with context.autocommit_block():
         yield connection_of(context)
+
+
+def _needs_no_lock(connection: Connection, statement: Statement) -> bool:
+    """Return whether a statement is known to be done; to compare may need a lock of its own."""
+    try:
+        return is_done(connection, statement)
+    except DBAPIError as error:
+        if sqlstate(error) not in RETRIED or error.connection_invalidated:
+            raise
+        return False
 
 
 def _wanted(statement: Statement) -> Wanted:

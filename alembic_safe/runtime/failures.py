@@ -19,7 +19,8 @@ from alembic_safe.runtime.locking import INSUFFICIENT_PRIVILEGE
 
 _NEXT_STEPS = {
     "53100": "The server has no room left. Make room, then run the same command again",
-    "57014": "Somebody cancelled it, or the role's statement_timeout is too short for it (for a "
+    "57014": "Somebody cancelled it, or it took longer than it may: by the statement_timeout of "
+    "the role, or, where it makes reads or writes wait, by the setting blocking_timeout (for a "
     "backfill a lower batch_size helps too). Then run the same command again",
 }
 _CORRECT = "Correct the data or the schema, then run the same command again"

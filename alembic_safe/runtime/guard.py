@@ -33,11 +33,12 @@ from alembic_safe.runtime.driver_text import LONG_TEXT, shape_of, without_rows
 from alembic_safe.runtime.empty_tables import about_rows
 from alembic_safe.runtime.interception import Outgoing, intercepted
 from alembic_safe.runtime.place import Place
-from alembic_safe.runtime.queueing import Approach, WayBlocked, locks_to_queue_for
+from alembic_safe.runtime.queueing import Approach, WayBlocked, demand_of
 from alembic_safe.runtime.second_look import (
     BEFORE_THE_RUN,
     THIS_REVISION,
     Before,
+    beside,
     created_in,
     learn,
     look,
@@ -77,8 +78,10 @@ class Guard:
             import postgast  # noqa: F401
         except ImportError as error:
             raise GuardUnavailable(str(error)) from error
+        self.judges = settings.guard != "off"
+        """Otherwise statements are only given their timeouts, and see who is in the way."""
         self.stops = settings.guard == "error"
-        self.rules = [about_rows(load_rules(settings.rules))]
+        self.rules = [about_rows(load_rules(settings.rules))] if self.judges else []
         self.ignored = lint_settings.ignore
         self._weights = Weights(lint_settings, knows_sizes=True)
         self._connection = connection
@@ -99,7 +102,7 @@ class Guard:
         if version:
             world.version = int(version[0])
         world.settings["search_path"] = self._session.search_path
-        world.settings["lock_timeout"] = str(round(place.lock_timeout * 1000))
+        world.settings["lock_timeout"] = _lock_timeout_setting(place)
         watch = Watch(self, self._connection, place, world, Reasons(place, self.ignored))
         with intercepted(self._connection, watch):
             yield watch
@@ -203,9 +206,9 @@ class Watch:
         can_read = outgoing.can_read and state in (TransactionState.IDLE, TransactionState.OPEN)
         origin = Origin.of_what_runs(self.place)
         effects, found = self._judged(outgoing, origin, can_read=can_read)
-        self._decide(found, origin)
+        is_assured = self._decide(found, origin)
         if can_read and self.place.approach is not None:
-            self._approach(self.place.approach, effects)
+            self._approach(self.place.approach, effects, is_bounded=not is_assured)
 
     def after(self) -> None:
         """See that the last statement was executed."""
@@ -216,6 +219,8 @@ class Watch:
         """See that the transaction ends otherwise than by a statement."""
         end(self.world, keep=keep)
         self._passed.clear()
+        if self.place.approach is not None:
+            self.place.approach.forget()
 
     def end(self) -> None:
         """Judge the revision as a whole, as long as it can be rolled back.
@@ -240,6 +245,8 @@ class Watch:
         return Before.of(self.world, self.guard.created)
 
     def _whole(self, world: World) -> Found:
+        if not self.guard.judges:
+            return []
         surroundings = self._surroundings(world)
         return self.guard.weighed(
             (found for rule in REVISION_RULES for found in rule(self._seen, surroundings)), world
@@ -257,17 +264,41 @@ class Watch:
         ):
             begin(self.world)
 
-    def _approach(self, approach: Approach, effects: Sequence[Effects]) -> None:
-        wanted = locks_to_queue_for(effects, self.world.search_path[0])
+    def _approach(
+        self, approach: Approach, effects: Sequence[Effects], *, is_bounded: bool
+    ) -> None:
+        if any(each.node_name == "transaction_stmt" for each in effects):
+            # What is set in a transaction, or behind a savepoint, ends with it.
+            approach.forget()
+            return
+        if self._sets_its_own_timeouts():
+            return
+        demand = demand_of(effects, self.world.search_path[0])
         self._is_looking = True
         try:
-            in_transaction = transaction_state(self.connection) is TransactionState.OPEN
-            approach.before(self.connection, wanted, in_transaction=in_transaction)
+            # Drivers begin with the first statement, so that the state alone does not tell.
+            in_transaction = not in_driver_autocommit(self.connection)
+            before = approach.in_force
+            approach.before(
+                beside(self.connection),
+                demand,
+                in_transaction=in_transaction,
+                is_bounded=is_bounded,
+            )
+            if approach.in_force != before:
+                # What has passed may need others again.
+                self._passed.clear()
         except WayBlocked as blocked:
             self._blocked = blocked
             raise
         finally:
             self._is_looking = False
+
+    def _sets_its_own_timeouts(self) -> bool:
+        """Return whether the revision has set a timeout itself, which then counts."""
+        settings = self.world.settings
+        ours = _lock_timeout_setting(self.place)
+        return settings.get("lock_timeout") != ours or "statement_timeout" in settings
 
     def _raise_blocked(self) -> None:
         """Go on with nothing once a statement was not sent, whoever caught that."""
@@ -334,7 +365,8 @@ class Watch:
         elif len(self._passed) < _MOST_PASSED and len(text) < LONG_TEXT:
             self._passed.add(text)
 
-    def _decide(self, found: Found, origin: Origin, *, can_stop: bool = True) -> None:
+    def _decide(self, found: Found, origin: Origin, *, can_stop: bool = True) -> bool:
+        """Stop, warn or let through; return whether a person answered for something."""
         left: Found = []
         let_through: dict[tuple[str, str], list[str]] = {}
         for effects, finding in found:
@@ -353,6 +385,7 @@ class Watch:
                 self.assured.append(assured)
         for effects, finding in left:
             self.guard.warn(self.place, finding, _shown(effects))
+        return bool(let_through)
 
     def _stop(self, errors: Found) -> None:
         first, _finding = errors[0]
@@ -370,6 +403,10 @@ class Watch:
 _OF_ROWS = frozenset(
     {"select_stmt", "insert_stmt", "update_stmt", "delete_stmt", "merge_stmt", "copy_stmt"}
 )
+
+
+def _lock_timeout_setting(place: Place) -> str:
+    return str(round(place.lock_timeout * 1000))
 
 
 def _ends_transaction(text: str) -> bool:

@@ -19,20 +19,23 @@ _MOST_DOUBLINGS = 64
 """Beyond every cap that makes sense, and before floating point numbers end."""
 
 
-FIRST_LOCK_TIMEOUT = 0.05
-"""Seconds. Who is in a transaction for longer than that is not expected to end it within it."""
-
+_FIRST_LOCK_TIMEOUT = 0.05
 _ATTEMPTS_ALIKE = 3
-_LOOK_SECONDS = 0.05
 _SHORTEST_SLEEP = 0.001
+_TIMES_ITS_AGE = 4.0
+LOOK_SECONDS = 0.05
+"""How often to look whether the way to a lock is free, while it may be any moment."""
 
 
 @dataclass
 class Patience:
     """The time that one run may spend on waiting for locks, and the pauses between attempts.
 
+    Who has been in a transaction for a while is expected to stay about as long again: there is
+    nothing else to know about it.
+
     Args:
-        settings: `lock_deadline`, `retry_base` and `retry_cap` are read.
+        settings: `lock_timeout`, `lock_deadline`, `retry_base` and `retry_cap` are read.
         sleep: waits for seconds.
         uniform: a random number between two bounds.
         clock: seconds since any fixed moment.
@@ -45,19 +48,47 @@ class Patience:
     spent: float = 0.0
     first_seen: dict[str, float] = field(default_factory=dict)
     """For each transaction that was in the way the clock when it was first seen, in any attempt."""
+    _try_at: float | None = None
 
-    def lock_timeout(self, attempt: int) -> float:
+    @property
+    def left(self) -> float:
+        """The seconds that the deadline leaves."""
+        return max(0.0, self.settings.lock_deadline - self.spent)
+
+    def lock_timeout(self, attempt: int, oldest: float = 0.0) -> float:
         """Return how long an attempt may wait for its lock, in seconds.
 
         Most attempts are short: mostly the lock is free, and where it is not, all queries that
         come behind wait as long, while a longer wait does not get it much sooner. Above all, two
-        transactions that lock two tables in opposite order end their deadlock by it.
+        transactions that lock two tables in opposite order end their deadlock by it. Only where
+        all who are in the way are expected to end within the setting it is that long at once.
 
         Args:
             attempt: from 1.
+            oldest: for how many seconds the oldest transaction in the way has been in the way.
         """
+        longest = self.settings.lock_timeout
         doubled = 2.0 ** min((attempt - 1) // _ATTEMPTS_ALIKE, _MOST_DOUBLINGS)
-        return min(self.settings.lock_timeout, FIRST_LOCK_TIMEOUT * doubled)
+        ladder = _FIRST_LOCK_TIMEOUT * doubled
+        return min(longest, max(ladder, 2 * oldest) if oldest < longest else ladder)
+
+    def is_time_to_try(self, attempt: int, oldest: float) -> bool:
+        """Return whether transactions that are in the way have been waited for outside of the
+        queue for so long that an attempt is made nevertheless.
+
+        Args:
+            attempt: from 1.
+            oldest: for how many seconds the oldest of them has been in the way.
+        """
+        if self._try_at is None:
+            cap = self.settings.retry_cap
+            bound = max(self._bound(attempt), min(cap, _TIMES_ITS_AGE * oldest))
+            self._try_at = self.clock() + min(self.uniform(bound / 2, bound), self.left / 2)
+        return self.clock() >= self._try_at
+
+    def start_over(self) -> None:
+        """Note that a lock was taken, or an attempt has failed: the next waits anew."""
+        self._try_at = None
 
     def pause(self, attempt: int, since: float, is_free: Callable[[], bool] | None = None) -> bool:
         """Wait before another attempt; the caller holds no lock and no transaction.
@@ -73,9 +104,8 @@ class Patience:
         Returns:
             False, without waiting, when the deadline leaves no time for another attempt.
         """
-        doubled = 2.0 ** min(attempt - 1, _MOST_DOUBLINGS)
-        bound = min(self.settings.retry_cap, self.settings.retry_base * doubled)
-        delay = self.uniform(0.0, bound)
+        self.start_over()
+        delay = self.uniform(0.0, self._bound(attempt))
         self.spent += self.clock() - since
         if self.spent + delay >= self.settings.lock_deadline:
             return False
@@ -87,9 +117,13 @@ class Patience:
         self.spent += self.clock() - began
         return True
 
+    def _bound(self, attempt: int) -> float:
+        doubled = 2.0 ** min(attempt - 1, _MOST_DOUBLINGS)
+        return min(self.settings.retry_cap, self.settings.retry_base * doubled)
+
     def _look_until(self, end: float, is_free: Callable[[], bool]) -> None:
         while (left := end - self.clock()) > _SHORTEST_SLEEP:
-            self.sleep(min(left, _LOOK_SECONDS))
+            self.sleep(min(left, LOOK_SECONDS))
             if is_free():
                 return
 
@@ -100,6 +134,7 @@ class Patience:
             False, without waiting, when the deadline leaves no time for it.
         """
         if self.spent + seconds >= self.settings.lock_deadline:
+            self._try_at = self.clock()
             return False
         self.sleep(seconds)
         self.spent += seconds

@@ -18,6 +18,7 @@ from alembic_safe.alembic_private import command_of, in_external_transaction
 from alembic_safe.errors import (
     ContractPending,
     ExternalTransaction,
+    GuardUnavailable,
     InvalidRevision,
     UnknownContract,
 )
@@ -249,7 +250,7 @@ class Runner:
         for step in plan.steps:
             script = _found(self._line(step.line), step.revision)
             check_function(script, is_upgrade=step.is_upgrade)
-        if guarded and self.settings.guard != "off":
+        if guarded:
             self._steps.guard = self._guard()
         self._create_ledger()
         for (line_name, is_upgrade), group in groupby(
@@ -258,14 +259,19 @@ class Runner:
             line = self._line(line_name)
             self._steps.run(line, self._scripts(line, group), is_upgrade=is_upgrade)
 
-    def _guard(self) -> Guard:
+    def _guard(self) -> Guard | None:
         # Only what runs revisions needs the rules and, with them, the SQL parser.
         from alembic_safe.rules.settings import load_lint_settings
         from alembic_safe.runtime.guard import Guard
 
         project = project_file(self.environment.config.config_file_name)
         lint_settings = load_lint_settings(project)
-        return Guard(self.settings, lint_settings, self._steps.session, self.connection)
+        try:
+            return Guard(self.settings, lint_settings, self._steps.session, self.connection)
+        except GuardUnavailable:
+            if self.settings.guard == "off":
+                return None
+            raise
 
     def _check_needs(self, scripts: Sequence[Script], revisions: Sequence[Revision]) -> None:
         known = {contract.revision for contract in self.contracts}

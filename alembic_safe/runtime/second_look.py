@@ -88,16 +88,22 @@ def learn(world: World, exact: World) -> None:
             world.put(replace(relation, size=None))
 
 
+def beside(connection: Connection) -> Connection:
+    """Return a second connection object over the same session.
+
+    SQLAlchemy's listeners do not hear of what is sent on it, and what the first knows of its
+    transactions stays.
+    """
+    return Connection(connection.engine, connection.connection, _has_events=False)
+
+
 _SAVEPOINT = "alembic_safe_guard"
 
 
 @contextmanager
 def _aside(connection: Connection) -> Iterator[Connection]:
-    """Give a second connection object over the same session, for queries that nobody notices.
-
-    SQLAlchemy's listeners do not hear of them, and what it knows of its transactions stays.
-    """
-    reader = Connection(connection.engine, connection.connection, _has_events=False)
+    """Give a second connection object over the same session, for queries that nobody notices."""
+    reader = beside(connection)
     if transaction_state(connection) is TransactionState.IDLE:
         # What the reading begins, it ends.
         yield reader

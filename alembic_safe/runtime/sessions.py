@@ -113,18 +113,17 @@ class SessionSettings:
         names = ", ".join(f"current_setting('{name}')" for name in cls.__dataclass_fields__)
         return cls(*connection.execute(text(f"SELECT {names}")).one())
 
-    def of_step(self, lock_timeout: float) -> str:
+    def of_step(self, timeouts: str) -> str:
         """Return a query that sets what one transaction runs with; it has to come before the
         transaction's first lock.
 
         Args:
-            lock_timeout: seconds.
+            timeouts: SQL expressions that set the transaction's timeouts.
         """
         others = ", ".join(
             f"set_config('{name}', {literal(getattr(self, name))}, false)" for name in _OTHERS
         )
-        timeout = literal(milliseconds(lock_timeout))
-        return f"SELECT set_config('lock_timeout', {timeout}, true), {others}"
+        return f"SELECT {others}, {timeouts}"
 
     def restore(self, connection: Connection, lock_timeout: float | None = None) -> None:
         """Put the session's settings back.

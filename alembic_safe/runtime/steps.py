@@ -24,6 +24,7 @@ from alembic_safe.lines import Line, marks_of
 from alembic_safe.postgres.identifiers import literal
 from alembic_safe.postgres.locks import LockMode
 from alembic_safe.postgres.server_errors import server_message, sqlstate
+from alembic_safe.postgres.statement import Wait
 from alembic_safe.runtime.execution import (
     EXECUTOR_OPTION,
     NOTHING_CHANGED,
@@ -34,9 +35,11 @@ from alembic_safe.runtime.failures import explained, is_interrupt, origin
 from alembic_safe.runtime.held_locks import tell_held_locks
 from alembic_safe.runtime.ledger import Ledger
 from alembic_safe.runtime.locking import RETRIED, Patience
+from alembic_safe.runtime.lookout import Lookout
 from alembic_safe.runtime.place import Place
-from alembic_safe.runtime.queueing import Approach, Lookout, WayBlocked, wanted_by, way_blocked
+from alembic_safe.runtime.queueing import Approach, WayBlocked, wanted_by, way_blocked
 from alembic_safe.runtime.sessions import SessionSettings, in_driver_autocommit, milliseconds
+from alembic_safe.runtime.timeouts import Timeouts, timeouts_for
 
 if TYPE_CHECKING:
     from alembic.runtime.environment import EnvironmentContext
@@ -97,7 +100,7 @@ class StepRunner:
                 failed = pending[0]
                 if (blocked := way_blocked(error)) is not None:
                     attempt = attempt if failed is script else 1
-                    self._wait_until_free(failed, watch, blocked)
+                    self._wait_until_free(failed, watch, blocked, attempt)
                     continue
                 attempt = attempt + 1 if failed is script else 2
                 self._recover(failed, watch, origin(error), attempt - 1)
@@ -120,6 +123,7 @@ class StepRunner:
                 # committed by itself leaves the stamp in a transaction of its own.
                 if self.connection.in_transaction():
                     self.connection.commit()
+                self.patience.start_over()
                 pending.popleft()
 
         self.configure(line, fn=steps)
@@ -147,6 +151,7 @@ class StepRunner:
         step = RevisionStep(line.scripts.revision_map, script, is_upgrade)
         context = self.environment.get_context()
         executor = Executor(self.patience, script.revision)
+        executor.lookout.attempt = attempt
         context.opts[EXECUTOR_OPTION] = executor
         write_down = functools.partial(
             self.ledger.note_step,
@@ -159,13 +164,14 @@ class StepRunner:
             attempts=attempt,
         )
         lock_timeout = self.patience.lock_timeout(attempt)
-        run = (
-            functools.partial(self._transactional, lock_timeout)
-            if marks.transactional
-            else self._statement_by_statement
-        )
+        timeouts = Timeouts(lock_timeout)
         migrate = step.migration_fn
         if self.guard is not None:
+            # As the statements of most revisions need them.
+            blocking_timeout = self.patience.settings.blocking_timeout
+            timeouts = timeouts_for(Wait.SHORT, lock_timeout, blocking_timeout)
+            can_repeat = functools.partial(watch.can_repeat, marks.transactional)
+            in_force = timeouts if marks.transactional else None
             place = Place(
                 script.revision,
                 marks.phase,
@@ -174,9 +180,14 @@ class StepRunner:
                 functools.partial(watch.state, script),
                 Path(script.path),
                 vars(script.module),
-                Approach(executor.lookout, lambda: marks.transactional and not watch.committed),
+                Approach(executor.lookout, self.session, can_repeat, in_force),
             )
             migrate = functools.partial(self._guarded, self.guard, place, migrate)
+        run = (
+            functools.partial(self._transactional, timeouts)
+            if marks.transactional
+            else self._statement_by_statement
+        )
         step.migration_fn = functools.partial(run, context, migrate, write_down, watch)
         # Alembic logs the function's name.
         step.migration_fn.__name__ = "upgrade" if is_upgrade else "downgrade"
@@ -184,16 +195,17 @@ class StepRunner:
 
     def _transactional(
         self,
-        lock_timeout: float,
+        timeouts: Timeouts,
         context: MigrationContext,
         migrate: Callable[..., None],
         write_down: Callable[..., None],
         watch: _Watch,
         **arguments: Any,
     ) -> None:
-        write_down(beside=self.session.of_step(lock_timeout))
+        setting = timeouts.setting(self.session.statement_timeout, is_local=True)
+        write_down(beside=self.session.of_step(setting))
         watch.committed = False
-        with watch.later_transactions(self.connection, lock_timeout):
+        with watch.later_transactions(self.connection, timeouts.lock):
             migrate(**arguments)
 
     def _statement_by_statement(
@@ -233,12 +245,14 @@ class StepRunner:
                 reason=assured.reason,
             )
 
-    def _wait_until_free(self, script: Script, watch: _Watch, blocked: WayBlocked) -> None:
+    def _wait_until_free(
+        self, script: Script, watch: _Watch, blocked: WayBlocked, attempt: int
+    ) -> None:
         """Wait outside of the queue, in no transaction, for those who are in the way."""
         if watch.committed:
             self._abandon()
             raise HalfApplied(script.revision, script.path, str(blocked)) from blocked
-        lookout = Lookout(self.patience, script.revision)
+        lookout = Lookout(self.patience, script.revision, attempt)
         try:
             self._abandon()
             lookout.wait_until_free(self.connection, blocked.wanted, NOTHING_CHANGED)
@@ -298,6 +312,10 @@ class _Watch:
 
     committed: bool = False
     began: float = 0.0
+
+    def can_repeat(self, transactional: bool) -> bool:
+        """Return whether the running revision can be rolled back as a whole."""
+        return transactional and not self.committed
 
     def state(self, script: Script) -> str:
         """Return a sentence about the database after the revision has failed."""

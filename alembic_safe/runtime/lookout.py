@@ -1,0 +1,184 @@
+"""Look before queueing: a transaction that will not end soon is waited for outside of the queue.
+
+Whoever waits in the queue of a lock makes everybody wait who comes after. Behind a transaction
+that is minutes old, a prepared one or a vacuum that PostgreSQL will not cancel, no wait that is
+short enough to be harmless gets the lock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from alembic_safe.errors import LockNotAcquired
+from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.locks import LockMode
+from alembic_safe.runtime.blockers import PREPARED, WRAPAROUND, Blocker, blockers
+from alembic_safe.runtime.locking import LOOK_SECONDS, Patience
+from alembic_safe.runtime.sessions import in_driver_autocommit
+
+log = logging.getLogger("alembic.safe")
+
+Wanted = Mapping[QualifiedName, LockMode]
+"""The mode that is needed on each relation."""
+
+_LONGEST_PAUSE = 1.0
+_MESSAGE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What one look at the way to some locks has found.
+
+    Args:
+        blockers: who holds what conflicts.
+        staying: those among them behind whom nobody should queue, because they will not end soon.
+        oldest: for how many seconds the oldest has been in the way; 0 where nobody is.
+    """
+
+    blockers: tuple[Blocker, ...] = ()
+    staying: tuple[Blocker, ...] = ()
+    oldest: float = 0.0
+
+
+def sight_of(found: Sequence[Blocker], seen_for: Mapping[str, float], old: float) -> Sight:
+    """Return what a look means.
+
+    Args:
+        found: who holds what conflicts.
+        seen_for: for how many seconds each transaction has been seen; for those whose age this
+            role may not see.
+        old: seconds from which on a transaction is not expected to end soon.
+    """
+    ages = [max(each.seconds or 0.0, seen_for.get(each.transaction, 0.0)) for each in found]
+    staying = tuple(
+        blocker
+        for blocker, age in zip(found, ages, strict=True)
+        if age >= old or blocker.kind in (PREPARED, WRAPAROUND)
+    )
+    return Sight(tuple(found), staying, max(ages, default=0.0))
+
+
+@dataclass
+class Lookout:
+    """Looks whether the way to a lock is free, and waits until it is.
+
+    Args:
+        patience: the time that the run has for taking locks; `old_transaction` and `lock_timeout`
+            of its settings are read.
+        revision: the revision that is running, for messages.
+        attempt: the number of its attempt, from 1.
+    """
+
+    patience: Patience
+    revision: str
+    attempt: int = 1
+
+    def look(self, connection: Connection, wanted: Wanted) -> Sight:
+        """Return who is in the way of these locks; the look takes none that anybody waits for."""
+        now = self.patience.clock()
+        found = blockers(connection, wanted)
+        first_seen = self.patience.first_seen
+        for blocker in found:
+            first_seen.setdefault(blocker.transaction, now)
+        seen_for = {name: now - since for name, since in first_seen.items()}
+        return sight_of(found, seen_for, self.patience.settings.old_transaction)
+
+    def is_blocked(self, sight: Sight) -> bool:
+        """Return whether somebody is in the way behind whom not to queue now.
+
+        Who has been there for longer than a statement may wait is not expected to end within it:
+        behind those an attempt is made from time to time.
+        """
+        if sight.staying:
+            return True
+        if sight.oldest < self.patience.settings.lock_timeout:
+            return False
+        return not self.patience.is_time_to_try(self.attempt, sight.oldest)
+
+    def is_free(self, connection: Connection, wanted: Wanted) -> bool:
+        """Return whether those who are in the way, if any, are expected to end in a moment.
+
+        Args:
+            connection: it is in no transaction.
+            wanted: what is to be locked.
+        """
+        sight = self._look_aside(connection, wanted)
+        return not sight.staying and sight.oldest < self.patience.settings.lock_timeout
+
+    def wait_until_free(self, connection: Connection, wanted: Wanted, state: str) -> None:
+        """Return as soon as an attempt makes sense.
+
+        Args:
+            connection: it is in no transaction; each look is one of its own.
+            wanted: what is to be locked.
+            state: a sentence about what is committed and what is not, for the error.
+
+        Raises:
+            LockNotAcquired: the deadline passed while somebody was in the way who stays.
+        """
+        news = _News(self.revision, ", ".join(str(name) for name in wanted), self.patience.clock())
+        pause = LOOK_SECONDS
+        while self.is_blocked(sight := self._look_aside(connection, wanted)):
+            news.tell(sight, self.patience.clock())
+            if not self.patience.wait_outside(pause):
+                if not sight.staying:
+                    # One last attempt.
+                    return
+                raise LockNotAcquired(
+                    table=news.names,
+                    revision=self.revision,
+                    waited=self.patience.spent,
+                    blockers=[str(blocker) for blocker in sight.staying],
+                    state=state,
+                )
+            pause = min(pause * 2, _LONGEST_PAUSE) if sight.staying else LOOK_SECONDS
+        news.tell_end(self.patience.clock(), is_free=not sight.blockers)
+
+    def _look_aside(self, connection: Connection, wanted: Wanted) -> Sight:
+        sight = self.look(connection, wanted)
+        # Elsewhere SQLAlchemy has begun a transaction, and nothing waits in one.
+        if not in_driver_autocommit(connection):
+            connection.rollback()
+        return sight
+
+
+@dataclass
+class _News:
+    """Tells who is waited for: at once, and then from time to time.
+
+    Args:
+        revision: the revision that is running.
+        names: what is to be locked.
+        began: the clock when the wait began.
+    """
+
+    revision: str
+    names: str
+    began: float
+    told: float | None = None
+
+    def tell(self, sight: Sight, now: float) -> None:
+        if self.told is not None and now - self.told < _MESSAGE_SECONDS:
+            return
+        self.told = now
+        log.log(
+            logging.WARNING if sight.staying else logging.INFO,
+            "%s: not queueing for the lock on %s, so that nobody waits behind; waiting for the end"
+            " of %s",
+            self.revision,
+            self.names,
+            "; ".join(str(blocker) for blocker in sight.staying or sight.blockers),
+        )
+
+    def tell_end(self, now: float, *, is_free: bool) -> None:
+        if self.told is None:
+            return
+        waited = now - self.began
+        if is_free:
+            log.info("%s: the way to %s is free after %.1f s", self.revision, self.names, waited)
+        else:
+            log.info("%s: trying for %s after %.1f s", self.revision, self.names, waited)
