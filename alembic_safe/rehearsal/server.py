@@ -226,16 +226,28 @@ class ScratchServer:
         atexit.register(self.close)
         if self._identity:
             os.chown(self._folder, self._identity["user"], self._identity["group"])
-        made = subprocess.run(
-            [
-                str(self._binaries / "initdb"),
-                f"--pgdata={self._folder / 'data'}",
-                "--username=postgres",
-                "--auth=trust",
-                "--encoding=UTF8",
-                "--no-locale",
-                "--no-sync",
-            ],
+        try:
+            self._fill(self._folder / "data")
+        except BaseException:
+            self.close()
+            raise
+
+    def _fill(self, data: Path) -> None:
+        """Make the data folder."""
+        self._run(
+            "initdb",
+            f"--pgdata={data}",
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--no-locale",
+            "--no-sync",
+        )
+
+    def _run(self, program: str, *arguments: str) -> None:
+        """Run a program of the server's, as its user."""
+        done = subprocess.run(
+            [str(self._binaries / program), *arguments],
             cwd=self._folder,
             env=_environment(),
             capture_output=True,
@@ -243,9 +255,8 @@ class ScratchServer:
             check=False,
             **self._identity,
         )
-        if made.returncode != 0:
-            self.close()
-            raise ScratchServerError(f"initdb failed:\n{made.stdout}{made.stderr}")
+        if done.returncode != 0:
+            raise ScratchServerError(f"{program} failed:\n{done.stdout}{done.stderr}")
 
     def _launch(self, port: int) -> bool:
         """Start the server on `port`. Return False if another program has the port."""
