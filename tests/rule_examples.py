@@ -390,7 +390,14 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             good_in_transaction=True,
         ),
     ),
-    "lock-table": (Example("LOCK TABLE orders"),),
+    "lock-table": (
+        Example("LOCK TABLE orders"),
+        Example(
+            "LOCK TABLE users, orders",
+            "LOCK TABLE users, orders IN SHARE ROW EXCLUSIVE MODE",
+            good_in_transaction=True,
+        ),
+    ),
     "lock-timeout-missing": (
         Example(
             "ALTER TABLE orders ADD COLUMN weight int",

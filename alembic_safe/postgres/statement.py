@@ -55,6 +55,8 @@ class Statement:
             that failed because of the data.
         only_table: whether `table` alone is locked in that mode, and not all that `sql` names.
         duplicates: rows that would make it fail, to be told before it begins.
+        lock_first: tables to lock in mode `lock`, in this order, before anything else: the server
+            would take them in another one, in which the application does not.
     """
 
     sql: tuple[str, ...]
@@ -67,7 +69,16 @@ class Statement:
     leftovers: Leftovers | None = None
     only_table: bool = False
     duplicates: Duplicates | None = None
+    lock_first: tuple[QualifiedName, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.transactional and len(self.sql) != 1:
+        if not self.transactional and (len(self.sql) != 1 or self.lock_first):
             raise ValueError("statements outside a transaction cannot commit together")
+
+    @property
+    def in_lock_order(self) -> tuple[str, ...]:
+        """The statements behind the one that takes their locks in order."""
+        if not self.lock_first:
+            return self.sql
+        tables = ", ".join(table.sql for table in self.lock_first)
+        return (f"LOCK TABLE {tables} IN {self.lock.sql} MODE", *self.sql)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from alembic_safe.postgres.effects import Effects
+from alembic_safe.postgres.locks import LockMode
 from alembic_safe.rules.finding import Finding, Rule, Severity, Surroundings, only_for
 from alembic_safe.rules.fixes import indexes
 from alembic_safe.rules.fixes.writing import fix
@@ -86,10 +87,15 @@ def lock_table(effects: Effects, surroundings: Surroundings) -> Iterator[Finding
     """A table is locked by hand, until the transaction ends.
 
     `LOCK TABLE` without a mode is ACCESS EXCLUSIVE. Statements take the locks that they need by
-    themselves; a lock by hand lasts for as long as everything that follows.
+    themselves; a lock by hand lasts for as long as everything that follows. Several tables in a
+    mode in which they can be read are not reported: so a foreign key gets its two locks in the
+    order in which the application takes them.
     """
+    node = effects.node
     tables = locked_tables(effects, surroundings.world)
-    if effects.node_name == "lock_stmt" and tables:
+    if effects.node_name != "lock_stmt" or not tables:
+        return
+    if len(node.relations) == 1 or node.mode > LockMode.SHARE_ROW_EXCLUSIVE:
         yield Finding(
             "lock-table",
             Severity.WARNING,

@@ -22,6 +22,7 @@ from alembic_safe.runtime.blockers import blockers
 from alembic_safe.runtime.done import is_done
 from alembic_safe.runtime.failures import explained
 from alembic_safe.runtime.leftovers import clear_leftovers, tidy_up
+from alembic_safe.runtime.lock_order import in_lock_order
 from alembic_safe.runtime.locking import RETRIED, Patience
 from alembic_safe.runtime.lookout import Lookout, Wanted
 from alembic_safe.runtime.queueing import looked, wanted_by
@@ -130,7 +131,7 @@ class Executor:
             self._refuse_duplicates(connection, statement)
             is_one = statement.transactional
             with statement_runs_with(connection, timeouts, transactional=is_one):
-                for sql in statement.sql:
+                for sql in in_lock_order(connection, statement):
                     execute_sql(connection, sql)
 
         try:
@@ -291,13 +292,13 @@ class Executor:
     def _join_transaction(self, connection: Connection, statement: Statement) -> None:
         if is_done(connection, statement):
             return
-        for sql in statement.sql:
+        for sql in in_lock_order(connection, statement):
             execute_sql(connection, sql)
 
     def _write(self, context: MigrationContext, statement: Statement) -> None:
         output = context.impl.static_output
         if statement.transactional and context.opts.get(TRANSACTIONAL_OPTION, True):
-            for sql in statement.sql:
+            for sql in statement.in_lock_order:
                 output(f"{sql};\n")
             return
         lock_timeout = self.settings.lock_timeout if statement.wait is Wait.SHORT else 0.0
@@ -307,7 +308,7 @@ class Executor:
                 (drop,) = statement.leftovers.drop(statement.leftovers.index_name).sql
                 output(f"-- If an earlier attempt failed: {drop};")
             if statement.transactional:
-                body = "".join(f"{sql};\n" for sql in statement.sql)
+                body = "".join(f"{sql};\n" for sql in statement.in_lock_order)
                 output(f"BEGIN;\nSET LOCAL {timeout};\n{body}COMMIT;\n")
             else:
                 output(f"SET {timeout};\n{statement.sql[0]};\nRESET lock_timeout;\n")
