@@ -49,6 +49,7 @@ class Partition:
         kind: `p` partitioned, `r` a table, `f` a foreign table.
         parent: the oid of the table of which it is a partition; None for the table itself.
         indexes: those of the wanted definition.
+        key: the columns by which it is partitioned; those in expressions are left out.
     """
 
     oid: int
@@ -56,6 +57,7 @@ class Partition:
     kind: str = TABLE
     parent: int | None = None
     indexes: tuple[PartitionIndex, ...] = ()
+    key: frozenset[str] = frozenset()
 
     def attached_to(self, parent: PartitionIndex | None) -> PartitionIndex | None:
         """Return the index that is attached to an index of the parent."""
@@ -121,9 +123,6 @@ class PartitionTree:
         )
 
 
-TreeRow = tuple[Any, ...]
-
-
 def tree_query(table: QualifiedName) -> str:
     """Return a query of a table and its partitions, where `index_twin` has built the wanted index:
     a row for each index of the wanted definition, at least one for each table. It locks nothing."""
@@ -155,6 +154,14 @@ def tree_query(table: QualifiedName) -> str:
     )
 
 
+KEYS_QUERY = (
+    "SELECT CAST(p.partrelid AS bigint), CAST(a.attname AS text)"
+    " FROM pg_catalog.pg_partitioned_table AS p"
+    " JOIN pg_catalog.pg_attribute AS a"
+    " ON a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs)"
+)
+"""By which columns each partitioned table is partitioned."""
+
 COLUMNS_QUERY = (
     "SELECT CAST(attname AS text) FROM pg_catalog.pg_attribute"
     f" WHERE attrelid = {INDEX_TWIN.regclass} ORDER BY attnum"
@@ -173,12 +180,15 @@ def taken_query(tree: PartitionTree) -> str:
     )
 
 
-def tree_of(rows: Sequence[TreeRow], columns: Sequence[str]) -> PartitionTree:
-    """Return the tree that the rows of `tree_query` describe.
+def tree_of(
+    rows: Sequence[Sequence[Any]], columns: Sequence[str], keys: Sequence[tuple[int, str]]
+) -> PartitionTree:
+    """Return the tree that the rows of queries describe.
 
     Args:
         rows: of `tree_query`.
         columns: of `COLUMNS_QUERY`.
+        keys: of `KEYS_QUERY`.
     """
     tables = [
         Partition(
@@ -187,9 +197,11 @@ def tree_of(rows: Sequence[TreeRow], columns: Sequence[str]) -> PartitionTree:
             kind,
             parent,
             tuple(PartitionIndex(*row[5:]) for row in found if row[5] is not None),
+            frozenset(column for table, column in keys if table == oid),
         )
         for (oid, schema, name, kind, parent), found in (
-            (key, list(group)) for key, group in itertools.groupby(rows, key=lambda row: row[:5])
+            (key, list(group))
+            for key, group in itertools.groupby(rows, key=lambda row: tuple(row[:5]))
         )
     ]
     return PartitionTree(tables[0], tuple(tables[1:]), tuple(columns))

@@ -22,6 +22,7 @@ from alembic_safe.postgres.locks import LockMode
 from alembic_safe.postgres.partitions import (
     COLUMNS_QUERY,
     FOREIGN,
+    KEYS_QUERY,
     PartitionIndex,
     PartitionTree,
     taken_query,
@@ -70,7 +71,7 @@ class _Build:
             VerificationFailed: a unique index cannot be, or the server does not count it as valid.
             SafetyError: a statement failed for a partition that is still there.
         """
-        self._refuse_foreign(self._tree())
+        self._refuse(self._tree())
         before: list[PartitionStatement] = []
         while statements := self.operation.statements_for(tree := self._tree()):
             if statements == before:
@@ -115,9 +116,12 @@ class _Build:
                     execute_sql(self.connection, sql)
                 rows = query_rows(self.connection, tree_query(self.operation.table))
                 columns = [str(name) for (name,) in query_rows(self.connection, COLUMNS_QUERY)]
+                keys = [(oid, name) for oid, name in query_rows(self.connection, KEYS_QUERY)]
             finally:
                 execute_sql(self.connection, "ROLLBACK")
-            return tree_of([tuple(row) for row in rows], columns)
+            tree = tree_of(rows, columns, keys)
+            # As the revision calls it, for messages.
+            return replace(tree, root=replace(tree.root, name=self.operation.table))
 
         wanted = {self.operation.table: LockMode.ACCESS_SHARE}
         try:
@@ -136,14 +140,24 @@ class _Build:
         name = f"index {self.operation.index_name} on {self.operation.table}"
         return f"Revision {self.executor.revision}, {name}"
 
-    def _refuse_foreign(self, tree: PartitionTree) -> None:
-        foreign = [each.name for each in tree.partitions if each.kind == FOREIGN]
-        if self.operation.unique and foreign:
-            raise VerificationFailed(
-                f"{self._where}: it is unique, and {', '.join(map(str, foreign))} is a foreign "
-                "table, on which PostgreSQL has no indexes. Detach it, or do without the index. "
-                "Nothing was built."
-            )
+    def _refuse(self, tree: PartitionTree) -> None:
+        """Raise for a unique index that the server will refuse for one of the partitions."""
+        if not self.operation.unique:
+            return
+        for table in (tree.root, *tree.partitions):
+            missing = table.key.difference(tree.columns)
+            if table.kind == FOREIGN:
+                raise VerificationFailed(
+                    f"{self._where}: it is unique, and {table.name} is a foreign table, on which "
+                    "PostgreSQL has no indexes. Detach it, or do without the index. Nothing was "
+                    "built."
+                )
+            if missing:
+                raise VerificationFailed(
+                    f"{self._where}: it is unique, and lacks {', '.join(sorted(missing))}, by "
+                    f"which {table.name} is partitioned: PostgreSQL has no such index. Nothing was "
+                    "built."
+                )
 
     def _verify(self, tree: PartitionTree) -> None:
         """See that the server takes the index as valid.

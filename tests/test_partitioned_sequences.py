@@ -1,0 +1,137 @@
+"""Changes of the indexes of partitioned tables, from the models to the database and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from conftest import Database
+from in_process import Environment
+from schema import OWN_TABLES, Schema, schema_of
+
+import alembic_safe
+from alembic_safe.errors import CannotRewrite
+from alembic_safe.lint.run import OWN_DATABASE, Request, lint_revisions
+from alembic_safe.rules.finding import Severity
+from alembic_safe.rules.settings import LintSettings
+
+TABLE = """
+CREATE TABLE parts (id int NOT NULL, name text, age int) PARTITION BY RANGE (id);
+CREATE TABLE "parts 1" PARTITION OF parts FOR VALUES FROM (0) TO (10);
+CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (10) TO (99) PARTITION BY LIST (id);
+CREATE TABLE parts_2_rest PARTITION OF parts_2 DEFAULT;
+INSERT INTO parts SELECT i, 'name ' || i, i FROM generate_series(1, 50) AS i;
+"""
+
+
+def models(*indexes: sa.Index | sa.UniqueConstraint, name: str = "name") -> sa.MetaData:
+    """The table, with indexes."""
+    renamed = alembic_safe.renamed_from("name") if name != "name" else {}
+    metadata = sa.MetaData()
+    sa.Table(
+        "parts",
+        metadata,
+        sa.Column("id", sa.Integer, nullable=False),
+        sa.Column(name, sa.Text, info=renamed),
+        sa.Column("age", sa.Integer),
+        *indexes,
+        postgresql_partition_by="RANGE (id)",
+    )
+    return metadata
+
+
+def environment(folder: Path, database: Database, sql: str, metadata: sa.MetaData) -> Environment:
+    """An environment whose revisions lead from the table with `sql` to the models."""
+    database.execute(TABLE + sql)
+    made = Environment(
+        folder,
+        database.url(),
+        metadata,
+        include_object=lambda _object, name, *_more: not str(name).startswith(("parts_", "parts ")),
+    )
+    made.autogenerate()
+    return made
+
+
+def schema(database: Database) -> Schema:
+    return schema_of(database, without=(*OWN_TABLES, "alembic_version"))
+
+
+CHANGES = {
+    "created": (
+        "",
+        models(sa.Index("ix", "name", sa.text("lower(name)"), postgresql_where=sa.text("age > 0"))),
+        "CREATE INDEX ix ON parts (name, lower(name)) WHERE age > 0",
+        ["create_partitioned_index", "drop_partitioned_index"],
+    ),
+    "created, unique": (
+        "",
+        models(sa.Index("ux", "id", "name", unique=True)),
+        "CREATE UNIQUE INDEX ux ON parts (id, name)",
+        ["create_partitioned_index", "drop_partitioned_index"],
+    ),
+    "dropped": (
+        "CREATE INDEX ix ON parts USING btree (name DESC) INCLUDE (age) WITH (fillfactor = 70);",
+        models(),
+        "DROP INDEX ix",
+        ["drop_partitioned_index", "create_partitioned_index"],
+    ),
+    "changed": (
+        "CREATE INDEX ix ON parts (name);",
+        models(sa.Index("ix", "name", "age")),
+        "DROP INDEX ix; CREATE INDEX ix ON parts (name, age)",
+        ["create_partitioned_index", "drop_partitioned_index", "rename_index"],
+    ),
+    "carried over to a renamed column": (
+        "CREATE INDEX ix ON parts (name, age);",
+        models(sa.Index("ix", "title", "age"), name="title"),
+        "ALTER TABLE parts ADD COLUMN title text; DROP INDEX ix;"
+        "ALTER TABLE parts DROP COLUMN name; CREATE INDEX ix ON parts (title, age)",
+        ["create_partitioned_index", "drop_partitioned_index", "rename_index"],
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_up_it_is_what_plain_ddl_makes_and_down_it_is_what_it_was(
+    database: Database, tmp_path: Path, change: str
+) -> None:
+    sql, metadata, plain, called = CHANGES[change]
+    made = environment(tmp_path, database, sql, metadata)
+    before = schema(database)
+    wanted = schema_of(database, after=plain)
+    text = "".join(path.read_text() for path in made.files())
+    assert all(f"op.{name}(" in text for name in called)
+    report = lint_revisions(
+        made._config(()),
+        Request(downgrades=True, database=OWN_DATABASE, files=made.files()),
+        LintSettings(),
+    )
+    errors = [each for each in report.findings if each.finding.severity is Severity.ERROR]
+    assert [f"{each.finding.code}: {each.sql}" for each in errors] == []
+
+    made.upgrade("head", "contract=now")
+    assert schema(database) == wanted
+    command.check(made._config(()))
+
+    made.downgrade("base")
+    after = schema(database)
+    # A column that comes back is the last one.
+    del before["columns"], after["columns"]
+    assert after == before
+
+
+def test_a_unique_constraint_is_refused_and_the_index_named_that_does_the_same(
+    database: Database, tmp_path: Path
+) -> None:
+    with pytest.raises(CannotRewrite, match=r"Constraint uq on parts: .* Index\(\.\.\., unique"):
+        environment(tmp_path, database, "", models(sa.UniqueConstraint("id", "name", name="uq")))
+
+
+def test_a_unique_index_without_the_partition_key_is_refused(
+    database: Database, tmp_path: Path
+) -> None:
+    with pytest.raises(CannotRewrite, match="Index ux is to make name of parts unique, and lacks"):
+        environment(tmp_path, database, "", models(sa.Index("ux", "name", unique=True)))
