@@ -242,6 +242,10 @@ def test_operations(shop: DocumentedShop) -> None:
     assert page.read_text() == written, "run: python docs/generate_operations.py"
 
 
+def test_indexes(shop: DocumentedShop) -> None:
+    play(shop, DOCS / "indexes.md")
+
+
 def test_settings(shop: DocumentedShop) -> None:
     play(shop, DOCS / "settings.md")
 
