@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
+from commands import running
 from conftest import Database
-from hand_written import write_history
+from hand_written import write_contract, write_history
 from patience import wait_for
 from project import Project
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
+from waiting import wait_until
 
 from alembic_safe.errors import UpgradeRunning
 from alembic_safe.postgres.identifiers import QualifiedName
-from alembic_safe.runtime.sessions import one_upgrade_at_a_time
+from alembic_safe.runtime.sessions import noticed_if_gone, one_upgrade_at_a_time
 
 STAYS_UNTIL_TOLD = """
 import os, time
@@ -26,90 +29,125 @@ while not os.path.exists("go"):
     time.sleep(0.02)
 op.execute("INSERT INTO log (who) VALUES (pg_backend_pid())")
 """
+OUTSIDE = "transactional = False"
 
 
 @pytest.fixture
 def project(alembic_project: Project, database: Database) -> Project:
     """r1 is quick; r2 stays in its transaction until there is a file `go`."""
     database.execute("CREATE TABLE log (who int)")
-    write_history(alembic_project, "r1", upgrade='op.execute("CREATE TABLE t (id int)")')
+    create, drop = (f'op.execute("{verb} TABLE t{rest}")' for verb, rest in CREATE_AND_DROP)
+    write_history(alembic_project, "r1", upgrade=create, downgrade=drop)
     write_history(alembic_project, "r2", "r1", upgrade=STAYS_UNTIL_TOLD)
     return alembic_project
+
+
+CREATE_AND_DROP = (("CREATE", " (id int PRIMARY KEY)"), ("DROP", ""))
 
 
 def go(project: Project) -> None:
     (project.folder / "go").touch()
 
 
-class Upgrade:
-    """`alembic upgrade head` in a process of its own, and what it has said so far."""
-
-    def __init__(self, project: Project, **env: str) -> None:
-        self.process = project.popen("upgrade", "head", env=env)
-        self.out: list[str] = []
-        self.err: list[str] = []
-        self._readers = [
-            threading.Thread(target=self.out.extend, args=(self.process.stdout,)),
-            threading.Thread(target=self.err.extend, args=(self.process.stderr,)),
-        ]
-        for reader in self._readers:
-            reader.start()
-
-    def wait(self) -> int:
-        code = self.process.wait(timeout=60)
-        for reader in self._readers:
-            reader.join()
-        return code
-
-    def says(self, text: str) -> bool:
-        return any(text in line for line in [*self.out, *self.err])
+def ledger(database: Database) -> list[str]:
+    """What was done, in order, and which line it belongs to where that is the contract line."""
+    rows = database.execute(
+        "SELECT concat_ws(' ', event, nullif(line, 'history'), revision) FROM alembic_safe_ledger"
+        " WHERE revision IS NOT NULL ORDER BY id"
+    )
+    return [str(row[0]) for row in rows]
 
 
-@contextmanager
-def upgrades(project: Project, count: int) -> Iterator[list[Upgrade]]:
-    """So many of them at once; none outlives the test."""
-    started = [Upgrade(project) for _ in range(count)]
-    try:
-        yield started
-    finally:
-        for upgrade in started:
-            upgrade.process.kill()
-            upgrade.wait()
+# Several at once.
 
 
-def test_one_of_three_upgrades_applies_and_the_others_find_nothing_to_do(
+def test_one_of_five_upgrades_applies_and_the_others_find_nothing_to_do(
     project: Project, database: Database
 ) -> None:
-    with upgrades(project, 3) as started:
-        wait_for(lambda: sum(upgrade.says("Waiting: pid ") for upgrade in started) == 2)
+    write_history(
+        project, "r3", "r2", upgrade='op.create_index_concurrently("i", "t", ["id"])', marks=OUTSIDE
+    )
+    project.connect_to(f"{database.url()}?application_name=deploy")
+    with ExitStack() as stack:
+        five = [stack.enter_context(running(project, "upgrade", "head")) for _ in range(5)]
+        wait_for(lambda: sum(each.says("Waiting: pid ") for each in five) == 4)
         go(project)
-        assert [upgrade.wait() for upgrade in started] == [0, 0, 0]
-        assert sum(upgrade.says("Running upgrade r1 -> r2") for upgrade in started) == 1
-        assert sum(upgrade.says("Running upgrade") for upgrade in started) == 1
-        (waiting, _) = (upgrade for upgrade in started if upgrade.says("Waiting: pid "))
-    ((winner,),) = database.execute("SELECT who FROM log")
-    assert waiting.says(f"Waiting: pid {winner} ")
-    assert database.execute("SELECT version_num FROM alembic_version") == [("r2",)]
+        assert [each.wait() for each in five] == [0] * 5
+    (winner,) = (each for each in five if each.says("Running upgrade"))
+    ((pid,),) = database.execute("SELECT who FROM log")
+    waiting = f"Waiting: pid {pid} (deploy, user postgres) is migrating this database"
+    assert all(each.says(waiting) for each in five if each is not winner)
+    assert ledger(database) == ["upgrade r1", "upgrade r2", "upgrade r3"]
+    assert database.execute("SELECT version_num FROM alembic_version") == [("r3",)]
 
 
-def test_when_the_winner_is_killed_another_takes_over(project: Project, database: Database) -> None:
-    with upgrades(project, 1) as (first,):
-        wait_for(lambda: first.says("HERE"))
-        with upgrades(project, 1) as (second,):
-            wait_for(lambda: second.says("Waiting: pid "))
-            first.process.kill()
+def test_a_downgrade_waits_for_an_upgrade_and_takes_back_what_that_did(
+    project: Project, database: Database
+) -> None:
+    with running(project, "upgrade", "head") as first:
+        first.wait_until_it_says("HERE")
+        with running(project, "downgrade", "base") as second:
+            second.wait_until_it_says("Waiting: pid ")
             go(project)
-            assert second.wait() == 0
-            assert second.says("Running upgrade r1 -> r2")
-            assert not second.says("-> r1,")
+            assert (first.wait(), second.wait()) == (0, 0), second.said()
+    assert ledger(database) == ["upgrade r1", "upgrade r2", "downgrade r2", "downgrade r1"]
+    assert database.execute("SELECT to_regclass('t')") == [(None,)]
+
+
+def test_an_upgrade_waits_for_a_downgrade_and_does_it_again(
+    project: Project, database: Database
+) -> None:
+    write_history(project, "r2", "r1", downgrade=STAYS_UNTIL_TOLD)
+    project.run("upgrade", "head")
+    with running(project, "downgrade", "base") as first:
+        first.wait_until_it_says("HERE")
+        with running(project, "upgrade", "head") as second:
+            second.wait_until_it_says("Waiting: pid ")
+            go(project)
+            assert (first.wait(), second.wait()) == (0, 0), second.said()
+    assert ledger(database)[-4:] == ["downgrade r2", "downgrade r1", "upgrade r1", "upgrade r2"]
     assert database.execute("SELECT version_num FROM alembic_version") == [("r2",)]
+
+
+def test_a_contract_waits_for_an_upgrade_and_completes_what_that_did(
+    project: Project, database: Database
+) -> None:
+    project.run("upgrade", "r1")
+    write_contract(project, "c2", completes="r2", upgrade='op.execute("DROP TABLE t")')
+    with running(project, "upgrade", "head") as first:
+        first.wait_until_it_says("HERE")
+        with running(project, "contract") as second:
+            second.wait_until_it_says("Waiting: pid ")
+            go(project)
+            assert (first.wait(), second.wait()) == (0, 0), second.said()
+    assert ledger(database) == ["upgrade r1", "upgrade r2", "upgrade contract c2"]
+
+
+def test_an_upgrade_waits_for_a_contract(project: Project, database: Database) -> None:
+    project.run("upgrade", "r1")
+    write_history(project, "r2", "r1")
+    write_contract(project, "c1", completes="r1", upgrade=STAYS_UNTIL_TOLD)
+    with running(project, "contract") as first:
+        first.wait_until_it_says("HERE")
+        with running(project, "upgrade", "head") as second:
+            second.wait_until_it_says("Waiting: pid ")
+            go(project)
+            assert (first.wait(), second.wait()) == (0, 0), second.said()
+    assert ledger(database) == ["upgrade r1", "upgrade contract c1", "upgrade r2"]
+
+
+def test_what_only_reads_does_not_wait(project: Project) -> None:
+    with running(project, "upgrade", "head") as first:
+        first.wait_until_it_says("HERE")
+        assert project.run("current").stdout.split() == ["r1"]
+        assert "Target database is not up to date" in project.run("check", check=False).stderr
 
 
 def test_when_the_deadline_passes_the_error_names_the_session(
     project: Project, database: Database
 ) -> None:
-    with upgrades(project, 1) as (first,):
-        wait_for(lambda: first.says("HERE"))
+    with running(project, "upgrade", "head") as first:
+        first.wait_until_it_says("HERE")
         holder = database.execute("SELECT pid FROM pg_locks WHERE locktype = 'advisory'")[0][0]
         env = {"ALEMBIC_SAFE_UPGRADE_DEADLINE": "100ms"}
         for command in (("upgrade", "head"), ("downgrade", "base"), ("stamp", "base")):
@@ -122,11 +160,153 @@ def test_when_the_deadline_passes_the_error_names_the_session(
     assert database.execute("SELECT version_num FROM alembic_version") == [("r1",)]
 
 
-def test_what_only_reads_does_not_wait(project: Project) -> None:
-    with upgrades(project, 1) as (first,):
-        wait_for(lambda: first.says("HERE"))
-        assert project.run("current").stdout.split() == ["r1"]
-        assert "Target database is not up to date" in project.run("check", check=False).stderr
+# The winner is killed.
+
+
+def test_another_takes_over_from_one_in_a_transaction(project: Project, database: Database) -> None:
+    made = 'op.execute("CREATE TABLE made (id int)")'
+    write_history(project, "r2", "r1", upgrade=f"{made}{STAYS_UNTIL_TOLD}")
+    with running(project, "upgrade", "head") as first:
+        first.wait_until_it_says("HERE")
+        with running(project, "upgrade", "head") as second:
+            second.wait_until_it_says("Waiting: pid ")
+            first.kill()
+            go(project)
+            assert second.wait() == 0, second.said()
+            assert not second.says("-> r1,")
+    assert ledger(database) == ["upgrade r1", "upgrade r2"]
+    assert database.execute("SELECT count(*) FROM log") == [(1,)]
+
+
+INDEX = 'op.create_index_concurrently("i", "t", ["id"])'
+INDEX_I = "SELECT indexrelid, indisvalid FROM pg_index WHERE indexrelid = to_regclass('i')"
+BUILD_WAITS = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND locktype = 'virtualxid'"
+
+
+@contextmanager
+def writer(database: Database) -> Iterator[psycopg.Connection[Any]]:
+    """A session that has written to the table and has not ended its transaction: the build of an
+    index waits for it."""
+    with database.connect() as connection:
+        connection.execute("BEGIN")
+        connection.execute("INSERT INTO t VALUES (-1)")
+        yield connection
+
+
+def test_another_takes_over_from_one_that_builds_an_index(
+    project: Project, database: Database
+) -> None:
+    if database.server.version < 14:
+        pytest.skip("PostgreSQL 14 brought client_connection_check_interval")
+    project.run("upgrade", "r1")
+    write_history(project, "r2", "r1", upgrade=INDEX, marks=OUTSIDE)
+    with writer(database) as other, running(project, "upgrade", "head") as first:
+        wait_until(database, BUILD_WAITS)
+        ((left, _),) = database.execute(INDEX_I)
+        with running(project, "upgrade", "head") as second:
+            second.wait_until_it_says("Waiting: pid ")
+            first.kill()
+            # The server ends the build, for which another transaction is still in the way.
+            second.wait_until_it_says("Running upgrade r1 -> r2")
+            other.execute("ROLLBACK")
+            assert second.wait() == 0, second.said()
+    ((built, is_valid),) = database.execute(INDEX_I)
+    assert is_valid
+    assert built != left
+    assert ledger(database) == ["upgrade r1", "upgrade r2"]
+
+
+def test_where_the_server_does_not_notice_it_ends_the_build_and_then_another_takes_over(
+    project: Project, database: Database
+) -> None:
+    if database.server.version >= 14:
+        # Who has set it keeps it; so this is what PostgreSQL 13 does.
+        name = database.name
+        database.execute(f"ALTER DATABASE {name} SET client_connection_check_interval = '1h'")
+    project.run("upgrade", "r1")
+    write_history(project, "r2", "r1", upgrade=INDEX, marks=OUTSIDE)
+    with writer(database) as other, running(project, "upgrade", "head") as first:
+        wait_until(database, BUILD_WAITS)
+        ((left, _),) = database.execute(INDEX_I)
+        with running(project, "upgrade", "head") as second:
+            second.wait_until_it_says("Waiting: pid ")
+            first.kill()
+            assert database.execute(BUILD_WAITS) == [(True,)]
+            other.execute("ROLLBACK")
+            assert second.wait() == 0, second.said()
+    assert database.execute(INDEX_I) == [(left, True)]
+    assert ledger(database) == ["upgrade r1", "upgrade r2"]
+
+
+def test_another_takes_over_from_one_that_fills_rows(project: Project, database: Database) -> None:
+    project.run("upgrade", "r1")
+    database.execute(
+        """
+        ALTER TABLE t ADD v text, ADD touched int DEFAULT 0;
+        INSERT INTO t (id) SELECT generate_series(1, 100);
+        CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN NEW.touched := OLD.touched + 1; RETURN NEW; END $$;
+        CREATE TRIGGER touch BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION touch();
+        """
+    )
+    fill = 'op.backfill("t", {"v": "id::text"}, where="v IS NULL")'
+    write_history(project, "r2", "r1", upgrade=fill, marks=OUTSIDE)
+    batches = {"ALEMBIC_SAFE_BATCH_SIZE": "10"}
+    with database.connect() as other, running(project, "upgrade", "head", env=batches) as first:
+        other.execute("BEGIN; SELECT FROM t WHERE id = 51 FOR UPDATE")
+        wait_until(
+            database,
+            "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'",
+        )
+        with running(project, "upgrade", "head", env=batches) as second:
+            second.wait_until_it_says("Waiting: pid ")
+            first.kill()
+            other.execute("ROLLBACK")
+            assert second.wait() == 0, second.said()
+            assert second.says("goes on where an earlier run stopped")
+    assert database.execute("SELECT touched, v IS NULL, count(*) FROM t GROUP BY 1, 2") == [
+        (1, False, 100)
+    ]
+    assert ledger(database) == ["upgrade r1", "upgrade r2"]
+
+
+NOTICING = (
+    "SELECT name, setting FROM pg_settings"
+    " WHERE name LIKE 'tcp_keepalives%' OR name = 'client_connection_check_interval'"
+)
+
+
+def test_a_run_has_the_server_look_whether_it_is_still_there(
+    project: Project, database: Database
+) -> None:
+    database.execute(f"ALTER DATABASE {database.name} SET tcp_keepalives_count = 9")
+    database.execute("CREATE TABLE seen (name text, setting text)")
+    see = f'op.execute("INSERT INTO seen {NOTICING}")'
+    write_history(project, "r1", upgrade=f'op.execute("SET lock_timeout = 0")\n{see}')
+    project.run("upgrade", "r1")
+    seen = dict(database.execute("SELECT * FROM seen"))
+    # 2 s, in milliseconds; PostgreSQL 13 has no such setting.
+    assert seen.pop("client_connection_check_interval", "2000") == "2000"
+    assert seen == {
+        "tcp_keepalives_idle": "15",
+        "tcp_keepalives_interval": "5",
+        # What somebody has set stays.
+        "tcp_keepalives_count": "9",
+    }
+
+
+def test_afterwards_it_looks_as_it_did_before(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+
+        def settings() -> dict[str, str]:
+            rows = connection.execute(sa.text(NOTICING)).all()
+            connection.commit()
+            return {str(name): str(setting) for name, setting in rows}
+
+        before = settings()
+        with noticed_if_gone(connection):
+            assert settings() != before
+        assert settings() == before
 
 
 # The lock itself.

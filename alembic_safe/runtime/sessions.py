@@ -202,35 +202,51 @@ def noticed_if_gone(connection: Connection) -> Iterator[None]:
     """Have the server notice when this process is gone, and end what it runs for it.
 
     Otherwise a statement of a process that was killed goes on to its end, with its locks and with
-    the upgrade lock, and nobody can continue meanwhile. Needs PostgreSQL 14 or newer, on a system
-    that can tell; a value that is set already stays.
+    the upgrade lock, and nobody can continue meanwhile; and where the whole machine is gone, or the
+    network, the session stays for two hours. The first needs PostgreSQL 14 or newer, on a system
+    that can tell. A value that somebody has set stays.
 
     Args:
         connection: the migration's connection, in no transaction.
 
-    Source: PostgreSQL documentation, client_connection_check_interval.
+    Source: PostgreSQL documentation, 19.3.2 TCP Settings (client_connection_check_interval,
+    tcp_keepalives_idle).
     """
-    try:
-        changed = connection.execute(_CHECK_CLIENT).one_or_none() is not None
-        connection.commit()
-    except DBAPIError:
-        # The server's system cannot tell.
-        changed = False
-        connection.rollback()
+    changed: list[str] = []
+    for values in (_IF_PROCESS_GONE, _IF_MACHINE_GONE):
+        try:
+            changed += connection.execute(_SET_UNSET, values).scalars()
+            connection.commit()
+        except DBAPIError:
+            # The server's system cannot tell.
+            connection.rollback()
     try:
         yield
     finally:
         if changed and not connection.closed and not connection.invalidated:
             connection.rollback()
-            connection.execute(_IGNORE_CLIENT)
+            connection.execute(_UNSET, {"names": changed})
             connection.commit()
 
 
-_CHECK_CLIENT = text(
-    "SELECT set_config('client_connection_check_interval', '2s', false)"
-    " WHERE current_setting('client_connection_check_interval', true) = '0'"
+_IF_PROCESS_GONE = {"names": ["client_connection_check_interval"], "values": ["2s"]}
+_IF_MACHINE_GONE = {
+    "names": ["tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count"],
+    "values": ["15", "5", "3"],
+}
+"""Noticed after 15 s of silence and 3 questions without an answer, 5 s apart."""
+
+_SET_UNSET = text(
+    """
+    SELECT s.name, set_config(w.name, w.value, false)
+      FROM unnest(CAST(:names AS text[]), CAST(:values AS text[])) AS w(name, value)
+      JOIN pg_catalog.pg_settings AS s ON s.name = w.name
+     WHERE s.source = 'default' OR s.setting = '0'
+    """
 )
-_IGNORE_CLIENT = text("SELECT set_config('client_connection_check_interval', '0', false)")
+_UNSET = text(
+    "SELECT set_config(name, '0', false) FROM unnest(CAST(:names AS text[])) AS w(name)"
+)
 
 
 def _polled(connection: Connection, query: TextClause, key: dict[str, str]) -> bool:
