@@ -26,6 +26,7 @@ TOMLDecodeError = tomllib.TOMLDecodeError
 ENVIRONMENT_PREFIX = "ALEMBIC_SAFE_"
 
 CONTRACT_CHOICES = ("due", "now", "hold")
+LOCKING_CHOICES = ("supervised", "ladder")
 GUARD_CHOICES = ("error", "warn", "off")
 
 
@@ -43,6 +44,12 @@ class Settings:
             PostgreSQL's `deadlock_timeout` (1 s), so that a wait does not cancel an autovacuum.
         blocking_timeout: how long a statement that blocks reads or writes may take once it has
             its lock; a shorter `statement_timeout` of the session stays.
+        lock_budget: how long all sessions of the application together may wait because of one
+            attempt, where a second connection can tell.
+        concurrent_lock_timeout: how long a statement may wait for others that makes nobody wait:
+            a concurrent index build, a validation.
+        locking: `supervised` waits in the queue for as long as that costs others little, which a
+            second connection watches; `ladder` knows only short timeouts.
         lock_deadline: how long a run may spend on waiting for such locks in total.
         old_transaction: from which age on a transaction that is in the way is waited for outside
             of the queue, where nobody waits behind.
@@ -62,6 +69,9 @@ class Settings:
     soak: float = 0.0
     lock_timeout: float = 0.2
     blocking_timeout: float = 5.0
+    lock_budget: float = 4.0
+    concurrent_lock_timeout: float = 3600.0
+    locking: str = "supervised"
     lock_deadline: float = 300.0
     old_transaction: float = 5.0
     retry_base: float = 0.5
@@ -249,6 +259,9 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "soak": _duration,
     "lock_timeout": _positive_duration,
     "blocking_timeout": _positive_duration,
+    "lock_budget": _positive_duration,
+    "concurrent_lock_timeout": _positive_duration,
+    "locking": _one_of(*LOCKING_CHOICES),
     "lock_deadline": _positive_duration,
     "old_transaction": _duration,
     "retry_base": _positive_duration,

@@ -32,6 +32,8 @@ from alembic_safe.postgres.statement import Statement
 from alembic_safe.rehearsal.server import ScratchServer
 from alembic_safe.runtime.execution import Executor
 from alembic_safe.runtime.locking import Patience
+from alembic_safe.runtime.second_connection import Session
+from alembic_safe.runtime.supervision import Supervision
 from alembic_safe.settings import Settings
 
 CLIENTS = 8
@@ -77,21 +79,41 @@ def _tried(connection: psycopg.Connection[tuple[object, ...]], sql: str) -> bool
     return True
 
 
-def with_this_package(server: ScratchServer, sql: str) -> None:
+def with_the_ladder(server: ScratchServer, sql: str) -> None:
     """Short attempts that get longer, with a look before each; the settings are the defaults."""
-    statement = Statement((sql,), QualifiedName("orders"), LockMode.ACCESS_EXCLUSIVE)
+    with _connected(server) as connection:
+        _executed(connection, sql, None)
+
+
+def supervised(server: ScratchServer, sql: str) -> None:
+    """Attempts that last for as long as they cost others little, with a look before each."""
+    with _connected(server) as connection:
+        supervision = Supervision(Session.of(connection))
+        try:
+            _executed(connection, sql, supervision)
+        finally:
+            supervision.close()
+
+
+def _connected(server: ScratchServer) -> sa.Connection:
     engine = sa.create_engine(
         server.url("shop"), poolclass=sa.NullPool, isolation_level="AUTOCOMMIT"
     )
-    with engine.connect() as connection:
-        Executor(Patience(Settings()), "benchmark").run_alone(connection, statement)
+    return engine.connect()
+
+
+def _executed(connection: sa.Connection, sql: str, supervision: Supervision | None) -> None:
+    statement = Statement((sql,), QualifiedName("orders"), LockMode.ACCESS_EXCLUSIVE)
+    patience = Patience(Settings(), supervision=supervision)
+    Executor(patience, "benchmark").run_alone(connection, statement)
 
 
 STRATEGIES: dict[str, Strategy] = {
     "no timeout": without_timeout,
     "5 s and retry": with_five_seconds,
     "500 ms and backoff": with_backoff,
-    "alembic-safe": with_this_package,
+    "alembic-safe, ladder": with_the_ladder,
+    "alembic-safe, supervised": supervised,
 }
 
 

@@ -28,6 +28,7 @@ from alembic_safe.runtime.execution import (
     write_outside_transaction,
 )
 from alembic_safe.runtime.failures import explained
+from alembic_safe.runtime.lookout import Chance
 from alembic_safe.runtime.sessions import execute_sql, milliseconds, transaction
 
 log = logging.getLogger("alembic.safe")
@@ -119,9 +120,9 @@ class Backfill:
             f" WHERE {condition} AND ({self.operation.where})"
         )
 
-        def once(lock_timeout: float) -> int:
+        def once(chance: Chance) -> int:
             with transaction(self.connection):
-                timeout = milliseconds(lock_timeout)
+                timeout = milliseconds(chance.lock_timeout)
                 execute_sql(self.connection, f"SET LOCAL lock_timeout = '{timeout}'")
                 # How many rows a range has cannot be read from the statement.
                 with unjudged():

@@ -24,7 +24,7 @@ from alembic_safe.runtime.failures import explained
 from alembic_safe.runtime.leftovers import clear_leftovers, tidy_up
 from alembic_safe.runtime.lock_order import in_lock_order
 from alembic_safe.runtime.locking import RETRIED, Patience
-from alembic_safe.runtime.lookout import Lookout, Wanted
+from alembic_safe.runtime.lookout import Chance, Lookout, Wanted
 from alembic_safe.runtime.queueing import looked, wanted_by
 from alembic_safe.runtime.sessions import (
     execute_sql,
@@ -32,6 +32,7 @@ from alembic_safe.runtime.sessions import (
     milliseconds,
     transaction,
 )
+from alembic_safe.runtime.supervision import watched
 from alembic_safe.runtime.timeouts import (
     Timeouts,
     set_timeouts,
@@ -122,15 +123,13 @@ class Executor:
         """Run a statement on an autocommit connection until it succeeds or the deadline passes."""
         wanted = _wanted(statement)
 
-        def once(lock_timeout: float) -> None:
-            timeouts = self._timeouts(statement, lock_timeout)
+        def once(chance: Chance) -> None:
             if statement.leftovers is not None:
                 clear_leftovers(self, connection, statement.leftovers)
             if is_done(connection, statement):
                 return
             self._refuse_duplicates(connection, statement)
-            is_one = statement.transactional
-            with statement_runs_with(connection, timeouts, transactional=is_one):
+            with self._prepared(connection, statement, chance):
                 for sql in in_lock_order(connection, statement):
                     execute_sql(connection, sql)
 
@@ -148,19 +147,33 @@ class Executor:
                 statement="; ".join(statement.sql),
             ) from error
 
-    def _timeouts(self, statement: Statement, lock_timeout: float) -> Timeouts:
-        bound = self.settings.blocking_timeout if statement.lock.blocks_reads_or_writes else None
-        return timeouts_for(statement.wait, lock_timeout, bound)
+    @contextmanager
+    def _prepared(
+        self, connection: Connection, statement: Statement, chance: Chance
+    ) -> Iterator[None]:
+        """The timeouts of a statement, somebody who watches it, and its transaction if it can have
+        one."""
+        settings = self.settings
+        timeouts = timeouts_for(
+            statement.wait,
+            chance.lock_timeout,
+            settings.blocking_timeout if statement.lock.blocks_reads_or_writes else None,
+            settings.concurrent_lock_timeout,
+        )
+        is_one = statement.transactional
+        watching = watched(self.patience.supervision, self.lookout.observer(statement.wait, chance))
+        with statement_runs_with(connection, timeouts, transactional=is_one), watching:
+            yield
 
-    def _look(self, connection: Connection, statement: Statement, wanted: Wanted) -> float:
+    def _look(self, connection: Connection, statement: Statement, wanted: Wanted) -> Chance:
         """Wait where the statement would make others queue behind one who will not end soon, and
-        return for how many seconds the oldest transaction has been in the way that is left."""
+        return how an attempt may wait."""
         if statement.wait is not Wait.SHORT or not statement.lock.blocks_reads_or_writes:
-            return 0.0
+            return self.lookout.ladder()
         sight = self.lookout.look(connection, wanted)
         if self.lookout.is_blocked(sight) and not _needs_no_lock(connection, statement):
             self.lookout.wait_until_free(connection, wanted, _COMMITTED_STAYS)
-        return sight.oldest
+        return self.lookout.chance(sight)
 
     def _where(self, statement: Statement) -> str:
         table = f" on {statement.table}" if statement.table is not None else ""
@@ -198,9 +211,9 @@ class Executor:
         count; the lock that lets it begin is waited for as any other.
         """
 
-        def once(lock_timeout: float) -> Sequence[Sequence[object]]:
+        def once(chance: Chance) -> Sequence[Sequence[object]]:
             with transaction(connection):
-                set_timeouts(connection, Timeouts(lock_timeout, 0.0), is_local=True)
+                set_timeouts(connection, Timeouts(chance.lock_timeout, 0.0), is_local=True)
                 options = {"no_parameters": True}
                 return connection.exec_driver_sql(query, execution_options=options).all()
 
@@ -210,19 +223,18 @@ class Executor:
         self,
         connection: Connection,
         wanted: Wanted,
-        once: Callable[[float], T],
+        once: Callable[[Chance], T],
         *,
-        before: Callable[[], float] = lambda: 0.0,
+        before: Callable[[], Chance] | None = None,
     ) -> T:
         """Return what `once` returns, as soon as it has got its locks.
 
         Args:
             connection: a connection in autocommit mode.
             wanted: what `once` locks.
-            once: one attempt; it is given its `lock_timeout` in seconds, and leaves nothing
-                behind where it fails.
-            before: called before each attempt; what it waits counts for itself. It returns for
-                how many seconds the oldest transaction has been in the way.
+            once: one attempt; it is told how long it may wait, and leaves nothing behind where
+                it fails.
+            before: tells how long an attempt may wait; what it waits itself counts for itself.
 
         Raises:
             LockNotAcquired: the deadline passed.
@@ -232,13 +244,13 @@ class Executor:
         while True:
             attempt += 1
             self.lookout.attempt = attempt
-            oldest = before()
+            chance = before() if before is not None else self.lookout.ladder()
             began = self.patience.clock()
             try:
                 with looked():
-                    result = once(self.patience.lock_timeout(attempt, oldest))
+                    result = once(chance)
             except DBAPIError as error:
-                if sqlstate(error) not in RETRIED or error.connection_invalidated:
+                if not self.patience.is_busy(error):
                     raise
                 self.wait(connection, wanted, attempt, began, error)
             else:
@@ -275,7 +287,7 @@ class Executor:
             self.revision,
             attempt,
             name,
-            server_message(error),
+            self.patience.reason(error),
             "; ".join(who) or "nobody any more",
         )
         # Where nobody holds what we need, rows are locked, or it was a deadlock.

@@ -104,8 +104,11 @@ class Guard:
         world.settings["search_path"] = self._session.search_path
         world.settings["lock_timeout"] = _lock_timeout_setting(place)
         watch = Watch(self, self._connection, place, world, Reasons(place, self.ignored))
-        with intercepted(self._connection, watch):
-            yield watch
+        try:
+            with intercepted(self._connection, watch):
+                yield watch
+        finally:
+            watch.unwatch()
 
     def weighed(self, found: Iterable[tuple[Effects, Finding]], world: World) -> Found:
         """Return findings as they count by the settings, without those that are off, or for lint
@@ -191,6 +194,7 @@ class Watch:
             # The guard's own queries.
             return
         self._raise_blocked()
+        self.unwatch()
         if self._unconfirmed is not None:
             # The last statement was stopped or has failed, so it changed nothing.
             mark, self.world.transaction = self._unconfirmed
@@ -213,7 +217,13 @@ class Watch:
     def after(self) -> None:
         """See that the last statement was executed."""
         if not self._is_looking:
+            self.unwatch()
             self._unconfirmed = None
+
+    def unwatch(self) -> None:
+        """See that the last statement has ended, however it has."""
+        if self.place.approach is not None:
+            self.place.approach.after()
 
     def ended(self, *, keep: bool) -> None:
         """See that the transaction ends otherwise than by a statement."""

@@ -7,6 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sqlalchemy.exc import DBAPIError
+
+from alembic_safe.postgres.server_errors import server_message, sqlstate
+from alembic_safe.runtime.supervision import Supervision
 from alembic_safe.settings import Settings
 
 LOCK_NOT_AVAILABLE = "55P03"
@@ -39,16 +43,32 @@ class Patience:
         sleep: waits for seconds.
         uniform: a random number between two bounds.
         clock: seconds since any fixed moment.
+        supervision: watches what a wait costs the others; None where nobody does.
     """
 
     settings: Settings
     sleep: Callable[[float], None] = time.sleep
     uniform: Callable[[float, float], float] = random.uniform
     clock: Callable[[], float] = time.monotonic
+    supervision: Supervision | None = None
     spent: float = 0.0
     first_seen: dict[str, float] = field(default_factory=dict)
     """For each transaction that was in the way the clock when it was first seen, in any attempt."""
     _try_at: float | None = None
+
+    def is_busy(self, error: DBAPIError) -> bool:
+        """Return whether an error says that a lock was not to be had, so that a later attempt may
+        get it."""
+        if error.connection_invalidated:
+            return False
+        is_ours = self.supervision is not None and self.supervision.has_cancelled(error)
+        return is_ours or sqlstate(error) in RETRIED
+
+    def reason(self, error: DBAPIError) -> str:
+        """Return why an attempt has failed, for a message."""
+        if self.supervision is not None and self.supervision.has_cancelled(error):
+            return self.supervision.reason or ""
+        return server_message(error)
 
     @property
     def left(self) -> float:

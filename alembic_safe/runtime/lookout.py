@@ -16,9 +16,12 @@ from sqlalchemy import Connection
 from alembic_safe.errors import LockNotAcquired
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
-from alembic_safe.runtime.blockers import PREPARED, WRAPAROUND, Blocker, blockers
+from alembic_safe.postgres.statement import Wait
+from alembic_safe.runtime.blockers import AUTOVACUUM, PREPARED, WRAPAROUND, Blocker, blockers
 from alembic_safe.runtime.locking import LOOK_SECONDS, Patience
+from alembic_safe.runtime.progress import Progress
 from alembic_safe.runtime.sessions import in_driver_autocommit
+from alembic_safe.runtime.supervision import Allowance, Observer
 
 log = logging.getLogger("alembic.safe")
 
@@ -26,6 +29,7 @@ Wanted = Mapping[QualifiedName, LockMode]
 """The mode that is needed on each relation."""
 
 _LONGEST_PAUSE = 1.0
+_LONGEST_SUPERVISED = 10.0
 _MESSAGE_SECONDS = 10.0
 
 
@@ -44,6 +48,9 @@ class Sight:
     oldest: float = 0.0
 
 
+NOBODY = Sight()
+
+
 def sight_of(found: Sequence[Blocker], seen_for: Mapping[str, float], old: float) -> Sight:
     """Return what a look means.
 
@@ -60,6 +67,19 @@ def sight_of(found: Sequence[Blocker], seen_for: Mapping[str, float], old: float
         if age >= old or blocker.kind in (PREPARED, WRAPAROUND)
     )
     return Sight(tuple(found), staying, max(ages, default=0.0))
+
+
+@dataclass(frozen=True)
+class Chance:
+    """One attempt at a lock.
+
+    Args:
+        lock_timeout: seconds that it may wait at most.
+        allowance: what the wait may cost others; None where nobody can tell.
+    """
+
+    lock_timeout: float
+    allowance: Allowance | None = None
 
 
 @dataclass
@@ -108,6 +128,30 @@ class Lookout:
         """
         sight = self._look_aside(connection, wanted)
         return not sight.staying and sight.oldest < self.patience.settings.lock_timeout
+
+    def ladder(self, sight: Sight = NOBODY) -> Chance:
+        """Return how long an attempt may wait where nobody watches it."""
+        return Chance(self.patience.lock_timeout(self.attempt, sight.oldest))
+
+    def chance(self, sight: Sight) -> Chance:
+        """Return how long an attempt may wait for its lock, and who watches it meanwhile.
+
+        A wait that is supervised may be long as long as nobody waits behind. Mostly the lock is
+        free, and nobody has to watch.
+        """
+        settings, supervision = self.patience.settings, self.patience.supervision
+        ladder = self.ladder(sight)
+        # An autovacuum is cancelled by who waits for it for as long as deadlock_timeout.
+        is_to_last = any(blocker.kind == AUTOVACUUM for blocker in sight.blockers)
+        is_likely_free = self.attempt == 1 and not sight.blockers
+        if is_to_last or is_likely_free or supervision is None or not supervision.is_ready():
+            return ladder
+        longest = min(_LONGEST_SUPERVISED, max(self.patience.left, ladder.lock_timeout))
+        return Chance(longest, Allowance(ladder.lock_timeout, settings.lock_budget))
+
+    def observer(self, wait: Wait, chance: Chance) -> Observer | None:
+        """Return who watches a statement; None where nobody has to."""
+        return Progress(self.revision) if wait is Wait.UNBOUNDED else chance.allowance
 
     def wait_until_free(self, connection: Connection, wanted: Wanted, state: str) -> None:
         """Return as soon as an attempt makes sense.

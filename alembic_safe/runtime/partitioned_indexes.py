@@ -36,6 +36,7 @@ from alembic_safe.runtime.execution import (
     write_outside_transaction,
 )
 from alembic_safe.runtime.failures import explained
+from alembic_safe.runtime.lookout import Chance
 from alembic_safe.runtime.partitioned_script import partitioned_index_script
 from alembic_safe.runtime.sessions import execute_sql, query_rows
 
@@ -105,7 +106,7 @@ class _Build:
     def _tree(self) -> PartitionTree:
         """Return the partitions as they are now."""
 
-        def once(_lock_timeout: float) -> PartitionTree:
+        def once(_chance: Chance) -> PartitionTree:
             execute_sql(self.connection, "BEGIN")
             try:
                 for sql in index_twin(

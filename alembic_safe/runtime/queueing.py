@@ -15,7 +15,7 @@ from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
 from alembic_safe.postgres.statement import Wait
 from alembic_safe.runtime.blockers import Blocker
-from alembic_safe.runtime.lookout import Lookout, Sight, Wanted
+from alembic_safe.runtime.lookout import NOBODY, Chance, Lookout, Wanted
 from alembic_safe.runtime.sessions import SessionSettings
 from alembic_safe.runtime.timeouts import Timeouts, set_timeouts, timeouts_for
 
@@ -137,23 +137,39 @@ class Approach:
         """
         if has_looked():
             return
-        sight = Sight()
+        sight = NOBODY
         if demand.queue_for and (self.can_repeat() or not in_transaction):
             sight = self.lookout.look(connection, demand.queue_for)
             if self.lookout.is_blocked(sight):
                 if in_transaction:
                     raise WayBlocked(demand.queue_for, sight.staying or sight.blockers)
                 self.lookout.wait_until_free(connection, demand.queue_for, _COMMITTED_STAYS)
-        patience = self.lookout.patience
+        settings = self.lookout.patience.settings
+        chance = self.lookout.chance(sight)
         timeouts = timeouts_for(
             demand.wait,
-            patience.lock_timeout(self.lookout.attempt, sight.oldest),
-            patience.settings.blocking_timeout if demand.blocks and is_bounded else None,
+            chance.lock_timeout,
+            settings.blocking_timeout if demand.blocks and is_bounded else None,
+            settings.concurrent_lock_timeout,
         )
         if timeouts != self.in_force:
             base = self.session.statement_timeout
             set_timeouts(connection, timeouts, is_local=in_transaction, base=base)
             self.in_force = timeouts
+        self.watch(demand.wait, chance)
+
+    def watch(self, wait: Wait, chance: Chance) -> None:
+        """Have the next statement watched, where that is of use."""
+        supervision = self.lookout.patience.supervision
+        observer = self.lookout.observer(wait, chance)
+        if supervision is not None and observer is not None:
+            supervision.begin(observer)
+
+    def after(self) -> None:
+        """Note that the statement has ended, however it has."""
+        supervision = self.lookout.patience.supervision
+        if supervision is not None:
+            supervision.end()
 
     def forget(self) -> None:
         """Note that the timeouts in force may be others: a transaction, or a part of one, ended."""

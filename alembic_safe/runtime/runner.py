@@ -55,6 +55,7 @@ from alembic_safe.runtime.ledger import (
 )
 from alembic_safe.runtime.locking import Patience
 from alembic_safe.runtime.replicas import tell_of_replicas
+from alembic_safe.runtime.second_connection import Session
 from alembic_safe.runtime.sessions import (
     SessionSettings,
     check_server,
@@ -64,6 +65,7 @@ from alembic_safe.runtime.sessions import (
     query_scalar,
 )
 from alembic_safe.runtime.steps import StepRunner, check_function
+from alembic_safe.runtime.supervision import Supervision
 from alembic_safe.runtime.transaction_state import none_left_open
 from alembic_safe.settings import Settings, project_file
 
@@ -228,22 +230,30 @@ class Runner:
             self.connection, self.history.version_table, self.settings.upgrade_deadline
         )
         with lock, noticed_if_gone(self.connection), none_left_open(self.connection):
+            supervision = self._supervision()
             self._steps = StepRunner(
                 self.environment,
                 dict(self.context.opts),
                 self.connection,
                 self.ledger,
-                Patience(self.settings),
+                Patience(self.settings, supervision=supervision),
                 session,
                 arguments=self.arguments,
             )
             try:
                 yield
             finally:
+                if supervision is not None:
+                    supervision.close()
                 if not self.connection.closed and not self.connection.invalidated:
                     self.connection.rollback()
                     session.restore(self.connection)
                     self.connection.commit()
+
+    def _supervision(self) -> Supervision | None:
+        if self.settings.locking == "ladder":
+            return None
+        return Supervision(Session.of(self.connection))
 
     def _run(self, plan: RunPlan, *, guarded: bool = True) -> None:
         if not plan.steps:

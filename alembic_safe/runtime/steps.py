@@ -23,7 +23,6 @@ from alembic_safe.errors import HalfApplied, Interrupted, InvalidRevision, Revis
 from alembic_safe.lines import Line, marks_of
 from alembic_safe.postgres.identifiers import literal
 from alembic_safe.postgres.locks import LockMode
-from alembic_safe.postgres.server_errors import server_message, sqlstate
 from alembic_safe.postgres.statement import Wait
 from alembic_safe.runtime.execution import (
     EXECUTOR_OPTION,
@@ -34,7 +33,7 @@ from alembic_safe.runtime.execution import (
 from alembic_safe.runtime.failures import explained, is_interrupt, origin
 from alembic_safe.runtime.held_locks import tell_held_locks
 from alembic_safe.runtime.ledger import Ledger
-from alembic_safe.runtime.locking import RETRIED, Patience
+from alembic_safe.runtime.locking import Patience
 from alembic_safe.runtime.lookout import Lookout
 from alembic_safe.runtime.place import Place
 from alembic_safe.runtime.queueing import Approach, WayBlocked, wanted_by, way_blocked
@@ -169,7 +168,7 @@ class StepRunner:
         if self.guard is not None:
             # As the statements of most revisions need them.
             blocking_timeout = self.patience.settings.blocking_timeout
-            timeouts = timeouts_for(Wait.SHORT, lock_timeout, blocking_timeout)
+            timeouts = timeouts_for(Wait.SHORT, lock_timeout, blocking_timeout, 0.0)
             can_repeat = functools.partial(watch.can_repeat, marks.transactional)
             in_force = timeouts if marks.transactional else None
             place = Place(
@@ -287,11 +286,11 @@ class StepRunner:
             if isinstance(error, Exception):
                 raise _python_failure(error, script, watch.state(script)) from error
             raise error
-        code = sqlstate(error)
-        if code in RETRIED and watch.committed:
-            raise HalfApplied(script.revision, script.path, server_message(error)) from error
-        if code not in RETRIED:
+        if not self.patience.is_busy(error):
             raise explained(error, where, state=watch.state(script)) from error
+        if watch.committed:
+            reason = self.patience.reason(error)
+            raise HalfApplied(script.revision, script.path, reason) from error
         return error
 
     def _abandon(self) -> None:

@@ -52,7 +52,9 @@ class Timeouts:
         return f"CASE WHEN {is_shorter} THEN {own} ELSE {bound} END"
 
 
-def timeouts_for(wait: Wait, lock_timeout: float, blocking_timeout: float | None) -> Timeouts:
+def timeouts_for(
+    wait: Wait, lock_timeout: float, blocking_timeout: float | None, concurrent: float
+) -> Timeouts:
     """Return what a statement runs with.
 
     Args:
@@ -60,9 +62,10 @@ def timeouts_for(wait: Wait, lock_timeout: float, blocking_timeout: float | None
         lock_timeout: seconds that this attempt may wait, where there is a limit.
         blocking_timeout: seconds that it may take once it has its locks, because it makes reads or
             writes wait; None where it does not.
+        concurrent: seconds that it may wait for a lock where nobody waits behind it.
     """
     if wait is Wait.UNBOUNDED:
-        return Timeouts(0.0, 0.0)
+        return Timeouts(concurrent, 0.0)
     if blocking_timeout is None:
         return Timeouts(lock_timeout)
     # The server counts from the beginning of the statement.
