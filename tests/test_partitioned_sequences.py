@@ -8,7 +8,10 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from conftest import Database
+from environments import use_driver
+from hand_written import write_history
 from in_process import Environment
+from project import Project
 from schema import OWN_TABLES, Schema, schema_of
 
 import alembic_safe
@@ -135,3 +138,35 @@ def test_a_unique_index_without_the_partition_key_is_refused(
 ) -> None:
     with pytest.raises(CannotRewrite, match="Index ux is to make name of parts unique, and lacks"):
         environment(tmp_path, database, "", models(sa.Index("ux", "name", unique=True)))
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "asyncpg", "pg8000"])
+def test_through_every_driver(alembic_project: Project, database: Database, driver: str) -> None:
+    """And what failed attempts left goes, and what is not ours is told of."""
+    use_driver(alembic_project, database.url(driver))
+    database.execute(TABLE)
+    before = schema(database)
+    plain = "CREATE UNIQUE INDEX ux ON parts (id, lower(name)) WHERE name <> '%:x'"
+    wanted = schema_of(database, after=plain)
+    left = "CREATE INDEX parts_2_rest_id_lower_idx ON parts_2_rest (id) WHERE name <> '%:y';"
+    database.execute('CREATE INDEX mine ON "parts 1" (age);' + left)
+    database.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'mine'::regclass")
+    write_history(
+        alembic_project,
+        "r1",
+        marks='phase = "migrate"\ntransactional = False',
+        upgrade='op.create_partitioned_index("ux", "parts", unique=True,'
+        " definition=\"(id, lower(name)) WHERE name <> '%:x'\")",
+        downgrade='op.drop_partitioned_index("ux", "parts")',
+    )
+
+    done = alembic_project.run("upgrade", "head")
+
+    assert "index mine on public.parts 1 is INVALID" in " ".join(done.stderr.split())
+    database.execute("DROP INDEX mine, parts_2_rest_id_lower_idx")
+    found = schema(database)
+    (taken,) = (row for row in found["indexes"] if row[0] == "parts_2_rest_id_lower_idx1")
+    assert taken[2]
+    assert len(found["indexes"]) == len(wanted["indexes"])
+    alembic_project.run("downgrade", "base")
+    assert schema(database) == before
