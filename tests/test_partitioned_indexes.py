@@ -220,8 +220,17 @@ def test_the_index_of_a_constraint_stays_with_its_constraint(database: Database)
     assert schema_of(database) == before
 
 
-def test_another_index_of_that_name_is_not_taken_for_it(database: Database) -> None:
-    database.execute(TABLE + "CREATE INDEX ix ON t (b)")
+@pytest.mark.parametrize(
+    "other",
+    [
+        "CREATE INDEX ix ON t (b)",
+        "CREATE INDEX ix ON ONLY t (b)",
+        "CREATE INDEX ix ON t (a) WITH (fillfactor = 50)",
+        "CREATE UNIQUE INDEX ix ON t (a, id, b)",
+    ],
+)
+def test_another_index_of_that_name_is_not_taken_for_it(database: Database, other: str) -> None:
+    database.execute(TABLE + other)
     before = catalog_rows(database)
     with pytest.raises(ObjectDiffers, match="index ix on t exists already with another"):
         run(database, INDEX)

@@ -29,6 +29,7 @@ from alembic_safe.postgres.partitions import (
     tree_of,
     tree_query,
 )
+from alembic_safe.runtime.done import is_done
 from alembic_safe.runtime.execution import (
     Executor,
     autocommit,
@@ -69,10 +70,13 @@ class _Build:
         """Do what is left to do, until nothing is.
 
         Raises:
+            ObjectDiffers: an index of the wanted name is there and is another one.
             VerificationFailed: a unique index cannot be, or the server does not count it as valid.
             SafetyError: a statement failed for a partition that is still there.
         """
         self._refuse(self._tree())
+        for create in self.operation.statements(None):
+            is_done(self.connection, create)
         before: list[PartitionStatement] = []
         while statements := self.operation.statements_for(tree := self._tree()):
             if statements == before:
