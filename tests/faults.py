@@ -1,5 +1,5 @@
-"""Death at a chosen moment: Alembic's command line in a process that is killed between two
-statements.
+"""Faults at a chosen moment: Alembic's command line in a process that is killed between two
+statements, or that does not get a lock in time.
 
 Run as a program it serves a test: it has imported everything, and forks for each command, so that
 a command costs a tenth of a start of Python and a death is a real one.
@@ -7,6 +7,7 @@ a command costs a tenth of a start of Python and a death is a real one.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -30,13 +31,28 @@ IN_TRANSACTION = "in a transaction, "
 """How the moments begin in which nothing that was done since an earlier one is committed."""
 
 
+_CANNOT_WAIT = re.compile(
+    r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|SET|RESET|SHOW"
+    r"|SELECT (set_config|current_setting|clock_timestamp|pg_try_advisory|pg_advisory))",
+    re.IGNORECASE,
+)
+"""What needs no lock on anything."""
+
+_LOCK_TIMEOUT = (
+    "DO $$ BEGIN RAISE EXCEPTION 'canceling statement due to lock timeout'"
+    " USING ERRCODE = '55P03'; END $$"
+)
+"""In the place of a statement: the server refuses it, and the driver raises what it does then."""
+
+
 @dataclass(frozen=True)
 class Life:
     """What became of a command.
 
     Args:
         returncode: its exit status, or minus the number of the signal that killed it.
-        moments: the moments in which it could have died, in words, up to the last one it saw.
+        moments: the moments in which it could have died, or the statements that could have waited
+            for a lock, in words, up to the last one it saw.
         output: what it printed.
     """
 
@@ -46,7 +62,7 @@ class Life:
 
 
 class Commands:
-    """Runs Alembic commands that may die. A context manager.
+    """Runs Alembic commands in which something may go wrong. A context manager.
 
     Args:
         project: the environment that they run in.
@@ -77,25 +93,46 @@ class Commands:
         self._server.communicate()
 
     def run(
-        self, *args: str, env: Mapping[str, str] | None = None, die_at: int | None = None
+        self,
+        *args: str,
+        env: Mapping[str, str] | None = None,
+        die_at: int | None = None,
+        busy_at: int | None = None,
     ) -> Life:
-        """Run `alembic ARGS`.
+        """Run `alembic ARGS` to its end.
 
         Args:
             args: the arguments.
             env: more environment variables.
             die_at: the number of the moment in which to die, from 0.
+            busy_at: the number of the statement that does not get its lock, from 0; -1 for none of
+                them. Given this, the moments are statements.
         """
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
+        self.start(*args, env=env, die_at=die_at, busy_at=busy_at)
+        return self.finish()
+
+    def start(
+        self,
+        *args: str,
+        env: Mapping[str, str] | None = None,
+        die_at: int | None = None,
+        busy_at: int | None = None,
+    ) -> None:
+        """Start `alembic ARGS`, as `run` does; there can be one at a time."""
         request = {
             "args": args,
             "env": dict(env or {}),
             "die_at": die_at,
+            "busy_at": busy_at,
             "output": str(self._output),
             "moments": str(self._moments),
         }
+        assert self._server.stdin is not None
         print(json.dumps(request), file=self._server.stdin, flush=True)
+
+    def finish(self) -> Life:
+        """Wait for the end of the command that was started."""
+        assert self._server.stdout is not None
         returncode = int(self._server.stdout.readline())
         moments = tuple(json.loads(line) for line in self._moments.read_text().splitlines())
         return Life(returncode, moments, self._output.read_text())
@@ -154,6 +191,33 @@ class _Death:
         self._count += 1
 
 
+class _Busy:
+    """Counts the statements that could wait for a lock, and has one of them wait for too long."""
+
+    def __init__(self, busy_at: int, moments: Path) -> None:
+        self._busy_at = busy_at
+        self._moments = moments.open("w")
+        self._count = 0
+
+    def watch(self) -> None:
+        """Begin to count, on every connection of the process."""
+        from sqlalchemy import event
+        from sqlalchemy.engine import Engine
+
+        event.listen(Engine, "before_cursor_execute", self._before, retval=True)
+
+    def _before(
+        self, _connection: Any, _cursor: Any, sql: str, parameters: Any, *_details: Any
+    ) -> tuple[str, Any]:
+        if _CANNOT_WAIT.match(sql):
+            return sql, parameters
+        print(json.dumps(" ".join(sql.split())), file=self._moments, flush=True)
+        self._count += 1
+        if self._count - 1 == self._busy_at:
+            return _LOCK_TIMEOUT, ()
+        return sql, parameters
+
+
 def _live(request: dict[str, Any]) -> None:
     """Run one command; the process ends with it."""
     from alembic.config import main
@@ -162,7 +226,11 @@ def _live(request: dict[str, Any]) -> None:
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
     os.environ.update(request["env"])
-    _Death(request["die_at"], Path(request["moments"])).watch()
+    moments = Path(request["moments"])
+    if request["busy_at"] is None:
+        _Death(request["die_at"], moments).watch()
+    else:
+        _Busy(request["busy_at"], moments).watch()
     try:
         main(argv=request["args"], prog="alembic")
     except SystemExit as end:
@@ -174,12 +242,22 @@ def _live(request: dict[str, Any]) -> None:
     os._exit(code & 0xFF)
 
 
-def _serve() -> None:
-    import alembic.command  # noqa: F401  # imported here so that no command has to
-    import psycopg  # noqa: F401  # the same
-    import sqlalchemy.dialects.postgresql.psycopg  # noqa: F401  # the same
+_PRELOADED = (
+    "alembic.command",
+    "psycopg",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.ext.asyncio",
+    "alembic_safe.runtime.runner",
+    "alembic_safe.runtime.guard",
+)
 
-    import alembic_safe.runtime.runner  # noqa: F401  # the same
+
+def _serve() -> None:
+    # Imported here so that no command has to.
+    for name in _PRELOADED:
+        importlib.import_module(name)
+    # A file that is rewritten within a second would be read from its old byte code.
+    sys.dont_write_bytecode = True
 
     for line in sys.stdin:
         request = json.loads(line)

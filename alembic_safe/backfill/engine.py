@@ -111,7 +111,7 @@ class Backfill:
             if time.monotonic() - told >= _PROGRESS_SECONDS:
                 told = time.monotonic()
                 log.info("backfill %s: %d rows filled, at %s of %s", leaf_sql, filled, after, end)
-        execute_sql(self.connection, f"DELETE FROM {self.control.sql} WHERE {self._is(leaf_sql)}")
+        self._execute(f"DELETE FROM {self.control.sql} WHERE {self._is(leaf_sql)}")
         log.info("backfill %s: done, %d rows filled", leaf_sql, filled)
 
     def _batch(self, leaf_sql: str, condition: str, upto: str, end: str, filled: int) -> int:
@@ -153,12 +153,18 @@ class Backfill:
     def _rows(self, query: str) -> Sequence[Sequence[object]]:
         return self.executor.read(self.connection, query, self.operation.table)
 
+    def _execute(self, sql: str) -> None:
+        """Execute a statement on the control table, as soon as nobody is in the way."""
+        wanted = {self.control: LockMode.ROW_EXCLUSIVE}
+        self.executor.until_locked(
+            self.connection, wanted, lambda _wait: execute_sql(self.connection, sql)
+        )
+
     def _create_control_table(self) -> None:
         # IF NOT EXISTS asks for the right to create tables even where there is nothing to create.
         if self._rows(f"SELECT {self.control.regclass} IS NOT NULL")[0][0]:
             return
-        execute_sql(
-            self.connection,
+        self._execute(
             f"CREATE TABLE IF NOT EXISTS {self.control.sql} (backfill text, relation text,"
             " statement text NOT NULL, position text NOT NULL, bound text NOT NULL,"
             " rows bigint NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp(),"

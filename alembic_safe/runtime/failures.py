@@ -15,9 +15,17 @@ from alembic_safe.errors import (
     StatementFailed,
 )
 from alembic_safe.postgres.server_errors import server_message, sqlstate
-from alembic_safe.runtime.locking import INSUFFICIENT_PRIVILEGE
+from alembic_safe.runtime.locking import (
+    DEADLOCK_DETECTED,
+    INSUFFICIENT_PRIVILEGE,
+    LOCK_NOT_AVAILABLE,
+)
+
+_BUSY = "Another session has a lock on what it needs. Run the same command again"
 
 _NEXT_STEPS = {
+    LOCK_NOT_AVAILABLE: _BUSY,
+    DEADLOCK_DETECTED: _BUSY,
     "53100": "The server has no room left. Make room, then run the same command again",
     "57014": "Somebody cancelled it, or it took longer than it may: by the statement_timeout of "
     "the role, or, where it makes reads or writes wait, by the setting blocking_timeout (for a "

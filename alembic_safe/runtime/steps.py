@@ -89,14 +89,15 @@ class StepRunner:
         """
         pending = deque(scripts)
         attempt = 1
+        is_finished = False
         while pending:
             script = pending[0]
-            watch = _Watch()
+            watch = _Watch(is_finished, self.patience.clock())
             try:
                 with watch.commits_of(self.connection):
                     self._attempt(line, pending, is_upgrade, attempt, watch)
             except BaseException as error:
-                failed = pending[0]
+                failed, is_finished = pending[0], watch.finished
                 if (blocked := way_blocked(error)) is not None:
                     attempt = attempt if failed is script else 1
                     self._wait_until_free(failed, watch, blocked, attempt)
@@ -117,6 +118,7 @@ class StepRunner:
         def steps(heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
             for place, script in enumerate(list(pending)):
                 watch.committed, watch.began = False, self.patience.clock()
+                watch.finished = watch.finished and place == 0
                 yield self._step(line, script, is_upgrade, attempt if place == 0 else 1, watch)
                 # Alembic asks for the next step once this one is committed. A revision that
                 # committed by itself leaves the stamp in a transaction of its own.
@@ -215,6 +217,15 @@ class StepRunner:
         watch: _Watch,
         **arguments: Any,
     ) -> None:
+        if not watch.finished:
+            self._body(context, migrate, **arguments)
+            # What is left is to write it down, which can be repeated.
+            watch.finished, watch.committed = True, False
+        write_down()
+
+    def _body(
+        self, context: MigrationContext, migrate: Callable[..., None], **arguments: Any
+    ) -> None:
         with context.autocommit_block():
             connection = connection_of(context)
             # For plain operations, should a person have added some. They are not repeated.
@@ -224,7 +235,6 @@ class StepRunner:
             finally:
                 if not connection.invalidated:
                     self.session.restore(connection)
-        write_down()
 
     def _guarded(
         self, guard: Guard, place: Place, migrate: Callable[..., None], **arguments: Any
@@ -305,12 +315,15 @@ class _Watch:
     Such a revision is not repeated: its first part would be done twice.
 
     Args:
-        committed: whether the running revision has committed something.
-        began: the patience's clock when the running revision began.
+        finished: whether all that the running revision does is done, statement by statement, and
+            is not written down yet.
+        began: the patience's clock when the attempt, or the running revision, began.
+        committed: whether the running revision has committed something, and not all.
     """
 
+    finished: bool
+    began: float
     committed: bool = False
-    began: float = 0.0
 
     def can_repeat(self, transactional: bool) -> bool:
         """Return whether the running revision can be rolled back as a whole."""
@@ -318,7 +331,7 @@ class _Watch:
 
     def state(self, script: Script) -> str:
         """Return a sentence about the database after the revision has failed."""
-        if not self.committed:
+        if not self.committed and not self.finished:
             return "The database is in the state before this revision."
         if marks_of(script).transactional:
             return "What the revision committed before stays: undo it by hand."
