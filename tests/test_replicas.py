@@ -181,6 +181,9 @@ def test_who_replays_no_locks_is_not_named(project: Project, primary: Database, 
             cursor.execute("CREATE_REPLICATION_SLOT s TEMPORARY LOGICAL pgoutput")
             options = {"proto_version": "1", "publication_names": "p"}
             cursor.start_replication("s", options=options)
+            # As a subscriber says that it has applied what it got.
+            cursor.send_feedback(apply_lsn=1, force=True)
+            wait_until(primary, "SELECT bool_and(replay_lsn IS NOT NULL) FROM pg_stat_replication")
         else:
             cursor.start_replication()
         wait_until(primary, "SELECT count(*) = 2 FROM pg_stat_replication")
