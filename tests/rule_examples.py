@@ -205,6 +205,12 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             'CREATE INDEX ix ON "S ""1""".t (a, "B c")',
             before='CREATE SCHEMA "S ""1"""; CREATE TABLE "S ""1""".t (a int, "B c" text);',
         ),
+        Example(
+            "CREATE INDEX ix_measurements_value ON measurements (value DESC) WHERE (value > 0)",
+            before=MEASUREMENTS
+            + 'CREATE TABLE "measurements ""rest""" PARTITION OF measurements DEFAULT PARTITION BY'
+            ' LIST (value); CREATE TABLE other PARTITION OF "measurements ""rest""" DEFAULT;',
+        ),
     ),
     "set-not-null-scan": (
         Example(

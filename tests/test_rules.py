@@ -222,7 +222,7 @@ PARTITIONED = SHOP + MEASUREMENTS + "ALTER TABLE measurements ADD COLUMN order_i
 @pytest.mark.parametrize(
     ("sql", "version", "advice"),
     [
-        ("CREATE INDEX ix ON measurements (value)", 18, "ON ONLY the partitioned table"),
+        ("CREATE INDEX ON measurements (value)", 18, "ON ONLY the partitioned table"),
         (
             "ALTER TABLE measurements ADD CONSTRAINT fk FOREIGN KEY (order_id) REFERENCES orders",
             17,

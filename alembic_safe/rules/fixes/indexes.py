@@ -18,6 +18,7 @@ from alembic_safe.postgres.identifiers import (
 )
 from alembic_safe.rules.finding import Fix, Surroundings
 from alembic_safe.rules.fixes.not_null import is_not_null, not_null_sql, set_not_null_call
+from alembic_safe.rules.fixes.partitions import partitioned_index
 from alembic_safe.rules.fixes.writing import (
     call,
     copy_of,
@@ -46,7 +47,7 @@ def index_concurrently(effects: Effects, surroundings: Surroundings) -> Fix | No
     table = written(table_of(effects, world), world)
     relation = world.find(table_of(effects, world))
     if relation is not None and relation.is_partitioned:
-        return None
+        return partitioned_index(effects, surroundings, relation)
     changed = copy_of(node)
     changed.concurrent = True
     sql = _with_concurrently(effects.sql, _BEFORE_INDEX, "index_stmt", changed)
