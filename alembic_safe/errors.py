@@ -327,5 +327,18 @@ class InvalidRule(SafetyError):
         )
 
 
+class InvalidRetryHook(SafetyError):
+    """The function of the setting `retry` cannot be loaded, failed, or gave no two durations."""
+
+    def __init__(self, hook: str, reason: str, statement: str | None = None) -> None:
+        asked = f" It was asked about: {statement}." if statement else ""
+        super().__init__(
+            f"The function {hook} of the setting retry: {reason}.{asked} It takes the number of an "
+            "attempt and a statement, and returns two numbers of seconds: the lock_timeout of the "
+            "attempt, at least 0.001, and the pause after it. Correct it, then run the same "
+            "command again."
+        )
+
+
 class CannotTest(SafetyError):
     """The tests of `alembic_safe.testing` lack something that they work with."""

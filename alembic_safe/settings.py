@@ -56,6 +56,9 @@ class Settings:
         retry_base: upper bound of the first pause between two attempts; it doubles each time. A
             pause ends when those who were in the way are gone.
         retry_cap: upper bound of every pause between two attempts.
+        retry: a function of the user's own, or `package.module:function`, that is given the number
+            of an attempt and the statement, and returns the attempt's lock timeout and the pause
+            after it in seconds. The deadline stays.
         upgrade_deadline: how long to wait while another session migrates this database.
         batch_size: rows that one batch of a backfill looks at.
         rename: renames that the models do not tell, as `table.old:new`.
@@ -76,6 +79,7 @@ class Settings:
     old_transaction: float = 5.0
     retry_base: float = 0.5
     retry_cap: float = 20.0
+    retry: Callable[[int, str], tuple[float, float]] | str | None = None
     upgrade_deadline: float = 3600.0
     batch_size: int = 5000
     rename: tuple[str, ...] = ()
@@ -246,11 +250,21 @@ def _rules(value: Any) -> tuple[Callable[..., Any] | str, ...]:
     if not isinstance(parts, (list, tuple)):
         raise ValueError(problem)
     rules = tuple(part.strip() if isinstance(part, str) else part for part in parts)
-    for rule in rules:
-        is_name = isinstance(rule, str) and re.fullmatch(r"[\w.]+:\w+", rule)
-        if not is_name and not callable(rule):
-            raise ValueError(problem)
+    if not all(_is_function(rule) for rule in rules):
+        raise ValueError(problem)
     return rules
+
+
+def _function(value: Any) -> Callable[[int, str], tuple[float, float]] | str:
+    if not _is_function(value):
+        raise ValueError("give a function, or a text such as package.module:function")
+    function: Callable[[int, str], tuple[float, float]] | str = value
+    return function
+
+
+def _is_function(value: Any) -> bool:
+    is_name = isinstance(value, str) and re.fullmatch(r"[\w.]+:\w+", value)
+    return bool(is_name) or callable(value)
 
 
 _PARSERS: dict[str, Callable[[Any], Any]] = {
@@ -266,6 +280,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "old_transaction": _duration,
     "retry_base": _positive_duration,
     "retry_cap": _positive_duration,
+    "retry": _function,
     "upgrade_deadline": _duration,
     "batch_size": _row_count,
     "rename": _renames,

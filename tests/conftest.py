@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -115,6 +116,15 @@ def _versions(config: pytest.Config) -> list[int]:
             'pip install -e ".[dev]", or name `bin` folders in POSTGRES_BINARIES'
         )
     return versions
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> Iterator[None]:
+    """A shell that runs the tests in the background has them ignore Ctrl-C, and so their
+    children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -179,7 +179,8 @@ def test_each_attempt_is_judged_by_what_it_has_done_itself(
     with database.connect() as other:
         other.autocommit = False
         other.execute("LOCK TABLE orders")
-        running = shop.popen(*UP, env={"ALEMBIC_SAFE_RETRY_CAP": "100ms"})
+        env = {"ALEMBIC_SAFE_RETRY_CAP": "100ms", "ALEMBIC_SAFE_OLD_TRANSACTION": "1h"}
+        running = shop.popen(*UP, env=env)
         wait_for_waiter(database, "orders")
         wait_for_no_waiter(database, "orders")
         other.rollback()

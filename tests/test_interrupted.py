@@ -43,15 +43,6 @@ def stories(
         yield story
 
 
-@pytest.fixture(autouse=True)
-def interruptible() -> Iterator[None]:
-    """A shell that runs the tests in the background has them ignore Ctrl-C, and so their
-    children."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @dataclass(frozen=True)
 class Moment:
     """Somewhere in the middle of a phase.
@@ -291,13 +282,14 @@ def test_ctrl_c_between_two_attempts_to_get_a_lock(
     write_history(alembic_project, "r1", upgrade='op.execute("ALTER TABLE t ADD c int")')
     database.execute("CREATE TABLE t (id int)")
     long_pauses = {
-        f"ALEMBIC_SAFE_{name}": "10h" for name in ("RETRY_BASE", "RETRY_CAP", "LOCK_DEADLINE")
+        f"ALEMBIC_SAFE_{name}": "10h"
+        for name in ("RETRY_BASE", "RETRY_CAP", "LOCK_DEADLINE", "OLD_TRANSACTION", "LOCK_TIMEOUT")
     }
     with database.connect() as other:
         other.execute("BEGIN")
         other.execute("LOCK TABLE t")
         running = alembic_project.popen(
-            "upgrade", "head", env={**long_pauses, "ALEMBIC_SAFE_LOCK_TIMEOUT": "10ms"}
+            "upgrade", "head", env={**long_pauses, "ALEMBIC_SAFE_LOCKING": "ladder"}
         )
         said = running.stderr
         assert said is not None

@@ -17,7 +17,11 @@ from waiting import wait_until
 from alembic_safe.rehearsal.server import ScratchServer, installed_binaries
 
 UP = ("upgrade", "head")
-PATIENT = {"ALEMBIC_SAFE_LOCK_TIMEOUT": "60s", "ALEMBIC_SAFE_BATCH_SIZE": "10"}
+PATIENT = {
+    "ALEMBIC_SAFE_LOCK_TIMEOUT": "60s",
+    "ALEMBIC_SAFE_OLD_TRANSACTION": "1h",
+    "ALEMBIC_SAFE_BATCH_SIZE": "10",
+}
 
 OUTSIDE = "transactional = False"
 WAITING = {

@@ -95,7 +95,7 @@ def test_the_wait_ends_when_it_costs_too_much(damage: Damage, ends: bool) -> Non
 # Real sessions.
 
 ADD = 'op.execute("ALTER TABLE orders ADD note text")'
-TRIES = {"ALEMBIC_SAFE_RETRY_CAP": "50ms"}
+TRIES = {"ALEMBIC_SAFE_RETRY_CAP": "50ms", "ALEMBIC_SAFE_OLD_TRANSACTION": "1h"}
 """An attempt is made although somebody is in the way."""
 
 

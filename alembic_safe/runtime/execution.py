@@ -169,11 +169,11 @@ class Executor:
         """Wait where the statement would make others queue behind one who will not end soon, and
         return how an attempt may wait."""
         if statement.wait is not Wait.SHORT or not statement.lock.blocks_reads_or_writes:
-            return self.lookout.ladder()
+            return self.lookout.ladder(statement="; ".join(statement.sql))
         sight = self.lookout.look(connection, wanted)
         if self.lookout.is_blocked(sight) and not _needs_no_lock(connection, statement):
             self.lookout.wait_until_free(connection, wanted, _COMMITTED_STAYS)
-        return self.lookout.chance(sight)
+        return self.lookout.chance(sight, "; ".join(statement.sql))
 
     def _where(self, statement: Statement) -> str:
         table = f" on {statement.table}" if statement.table is not None else ""

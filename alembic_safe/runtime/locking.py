@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from sqlalchemy.exc import DBAPIError
 
 from alembic_safe.postgres.server_errors import server_message, sqlstate
+from alembic_safe.runtime.retry_hook import RetryHook
 from alembic_safe.runtime.supervision import Supervision
 from alembic_safe.settings import Settings
 
@@ -44,6 +45,7 @@ class Patience:
         uniform: a random number between two bounds.
         clock: seconds since any fixed moment.
         supervision: watches what a wait costs the others; None where nobody does.
+        hook: the user's own timeouts and pauses, in place of those of the settings.
     """
 
     settings: Settings
@@ -51,10 +53,12 @@ class Patience:
     uniform: Callable[[float, float], float] = random.uniform
     clock: Callable[[], float] = time.monotonic
     supervision: Supervision | None = None
+    hook: RetryHook | None = None
     spent: float = 0.0
     first_seen: dict[str, float] = field(default_factory=dict)
     """For each transaction that was in the way the clock when it was first seen, in any attempt."""
     _try_at: float | None = None
+    _delay: float | None = None
 
     def is_busy(self, error: DBAPIError) -> bool:
         """Return whether an error says that a lock was not to be had, so that a later attempt may
@@ -75,7 +79,7 @@ class Patience:
         """The seconds that the deadline leaves."""
         return max(0.0, self.settings.lock_deadline - self.spent)
 
-    def lock_timeout(self, attempt: int, oldest: float = 0.0) -> float:
+    def lock_timeout(self, attempt: int, oldest: float = 0.0, statement: str = "") -> float:
         """Return how long an attempt may wait for its lock, in seconds.
 
         Most attempts are short: mostly the lock is free, and where it is not, all queries that
@@ -86,7 +90,11 @@ class Patience:
         Args:
             attempt: from 1.
             oldest: for how many seconds the oldest transaction in the way has been in the way.
+            statement: that wants the lock; empty where there are others to come.
         """
+        if self.hook is not None and statement:
+            timeout, self._delay = self.hook(attempt, statement)
+            return timeout
         longest = self.settings.lock_timeout
         doubled = 2.0 ** min((attempt - 1) // _ATTEMPTS_ALIKE, _MOST_DOUBLINGS)
         ladder = _FIRST_LOCK_TIMEOUT * doubled
@@ -114,7 +122,7 @@ class Patience:
         """Wait before another attempt; the caller holds no lock and no transaction.
 
         The pause is drawn from zero to an upper bound that doubles ("full jitter"), so that
-        several waiters do not come back together.
+        several waiters do not come back together; or the user has said how long it is.
 
         Args:
             attempt: how many attempts have failed, from 1.
@@ -125,7 +133,9 @@ class Patience:
             False, without waiting, when the deadline leaves no time for another attempt.
         """
         self.start_over()
-        delay = self.uniform(0.0, self._bound(attempt))
+        delay, self._delay = self._delay, None
+        if delay is None:
+            delay = self.uniform(0.0, self._bound(attempt))
         self.spent += self.clock() - since
         if self.spent + delay >= self.settings.lock_deadline:
             return False

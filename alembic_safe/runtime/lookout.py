@@ -129,22 +129,28 @@ class Lookout:
         sight = self._look_aside(connection, wanted)
         return not sight.staying and sight.oldest < self.patience.settings.lock_timeout
 
-    def ladder(self, sight: Sight = NOBODY) -> Chance:
+    def ladder(self, sight: Sight = NOBODY, statement: str = "") -> Chance:
         """Return how long an attempt may wait where nobody watches it."""
-        return Chance(self.patience.lock_timeout(self.attempt, sight.oldest))
+        return Chance(self.patience.lock_timeout(self.attempt, sight.oldest, statement))
 
-    def chance(self, sight: Sight) -> Chance:
+    def chance(self, sight: Sight, statement: str) -> Chance:
         """Return how long an attempt may wait for its lock, and who watches it meanwhile.
 
         A wait that is supervised may be long as long as nobody waits behind. Mostly the lock is
         free, and nobody has to watch.
+
+        Args:
+            sight: what was found in the way.
+            statement: that wants the lock.
         """
         settings, supervision = self.patience.settings, self.patience.supervision
-        ladder = self.ladder(sight)
+        ladder = self.ladder(sight, statement)
         # An autovacuum is cancelled by who waits for it for as long as deadlock_timeout.
         is_to_last = any(blocker.kind == AUTOVACUUM for blocker in sight.blockers)
         is_likely_free = self.attempt == 1 and not sight.blockers
-        if is_to_last or is_likely_free or supervision is None or not supervision.is_ready():
+        if is_to_last or is_likely_free or self.patience.hook is not None:
+            return ladder
+        if supervision is None or not supervision.is_ready():
             return ladder
         longest = min(_LONGEST_SUPERVISED, max(self.patience.left, ladder.lock_timeout))
         return Chance(longest, Allowance(ladder.lock_timeout, settings.lock_budget))

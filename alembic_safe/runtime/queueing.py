@@ -70,12 +70,14 @@ class Demand:
     """What a text asks for, as far as its way to the server is concerned.
 
     Args:
+        text: of its statements, without what is around them.
         wait: how long it may wait for its locks.
         blocks: whether it makes reads or writes wait.
         queue_for: the locks to look at before it queues; none where its transaction makes some
             wait already, so that it has to go on.
     """
 
+    text: str
     wait: Wait
     blocks: bool
     queue_for: Wanted
@@ -100,7 +102,8 @@ def demand_of(effects: Sequence[Effects], default_schema: str) -> Demand:
                 wanted[written] = max(mode, wanted.get(written, LockMode.NONE))
     blocks = strongest.blocks_reads_or_writes
     waits_alone = strongest is LockMode.SHARE_UPDATE_EXCLUSIVE and not is_held
-    return Demand(Wait.UNBOUNDED if waits_alone else Wait.SHORT, blocks, wanted)
+    text = "; ".join(each.sql for each in effects)
+    return Demand(text, Wait.UNBOUNDED if waits_alone else Wait.SHORT, blocks, wanted)
 
 
 @dataclass
@@ -145,7 +148,7 @@ class Approach:
                     raise WayBlocked(demand.queue_for, sight.staying or sight.blockers)
                 self.lookout.wait_until_free(connection, demand.queue_for, _COMMITTED_STAYS)
         settings = self.lookout.patience.settings
-        chance = self.lookout.chance(sight)
+        chance = self.lookout.chance(sight, demand.text)
         timeouts = timeouts_for(
             demand.wait,
             chance.lock_timeout,

@@ -55,6 +55,7 @@ from alembic_safe.runtime.ledger import (
 )
 from alembic_safe.runtime.locking import Patience
 from alembic_safe.runtime.replicas import tell_of_replicas
+from alembic_safe.runtime.retry_hook import load_retry_hook
 from alembic_safe.runtime.second_connection import Session
 from alembic_safe.runtime.sessions import (
     SessionSettings,
@@ -230,13 +231,14 @@ class Runner:
             self.connection, self.history.version_table, self.settings.upgrade_deadline
         )
         with lock, noticed_if_gone(self.connection), none_left_open(self.connection):
+            hook = load_retry_hook(self.settings.retry)
             supervision = self._supervision()
             self._steps = StepRunner(
                 self.environment,
                 dict(self.context.opts),
                 self.connection,
                 self.ledger,
-                Patience(self.settings, supervision=supervision),
+                Patience(self.settings, supervision=supervision, hook=hook),
                 session,
                 arguments=self.arguments,
             )
