@@ -23,6 +23,9 @@ from alembic_safe.errors import (
     VerificationFailed,
 )
 from alembic_safe.operations import CreatePartitionedIndexOp, DropPartitionedIndexOp
+from alembic_safe.operations.partitioned_indexes import attach_index
+from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.locks import LockMode
 from alembic_safe.runtime import execution, sessions
 from alembic_safe.runtime.locking import Patience
 from alembic_safe.settings import Settings
@@ -484,6 +487,26 @@ def test_many_writers_and_a_build_end_with_every_row_in_the_index(database: Data
         connection.execute("SET enable_seqscan = off")
         found = connection.execute("SELECT count(*) FROM t WHERE a >= ''").fetchone()
         assert found == (42 + written,)
+
+
+def test_to_attach_locks_the_index_of_that_partition_and_no_other(database: Database) -> None:
+    database.execute(TABLE + "CREATE INDEX ix ON ONLY t (a); CREATE INDEX t1_a_idx ON t1 (a)")
+    attach = attach_index(QualifiedName("ix"), QualifiedName("t1_a_idx"))
+    with database.connect() as connection, connection.transaction():
+        connection.execute(attach.sql[0].encode())
+        found = connection.execute(
+            "SELECT l.relation::regclass::text, l.mode FROM pg_locks AS l JOIN pg_class AS c"
+            " ON c.oid = l.relation WHERE l.pid = pg_backend_pid() AND c.oid >= 16384"
+            " AND c.relnamespace = 'public'::regnamespace ORDER BY 1"
+        ).fetchall()
+    assert found == [
+        ("ix", "ShareUpdateExclusiveLock"),
+        ("t", "AccessShareLock"),
+        ("t1", "AccessShareLock"),
+        ("t1_a_idx", "AccessExclusiveLock"),
+    ]
+    assert attach.table == QualifiedName("t1_a_idx")
+    assert attach.lock is LockMode.ACCESS_EXCLUSIVE
 
 
 def test_a_long_query_of_another_partition_holds_nothing_up(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ import sqlalchemy as sa
 from alembic import command
 from conftest import Database
 from environments import use_driver
+from faults import IN_TRANSACTION, Commands
 from hand_written import write_history
 from in_process import Environment
 from project import Project
 from schema import OWN_TABLES, Schema, schema_of
+from waiting import wait_until_alone
 
 import alembic_safe
 from alembic_safe.errors import CannotRewrite
@@ -170,3 +173,45 @@ def test_through_every_driver(alembic_project: Project, database: Database, driv
     assert len(found["indexes"]) == len(wanted["indexes"])
     alembic_project.run("downgrade", "base")
     assert schema(database) == before
+
+
+@pytest.mark.parametrize("command_line", [("upgrade", "head"), ("downgrade", "base")], ids=str)
+def test_the_process_is_killed_behind_any_commit_and_the_same_command_completes(
+    alembic_project: Project, database: Database, command_line: tuple[str, ...]
+) -> None:
+    project, server = alembic_project, database.server
+    write_history(
+        project,
+        "r1",
+        marks='phase = "migrate"\ntransactional = False',
+        upgrade='op.create_partitioned_index("ix", "parts", ["name"])',
+        downgrade='op.drop_partitioned_index("ix", "parts")',
+    )
+    database.execute(TABLE)
+    project.connect_to(database.url())
+    if command_line[0] == "downgrade":
+        project.run("upgrade", "head")
+    wait_until_alone(database)
+
+    def copy(name: str) -> Database:
+        server.execute(f"CREATE DATABASE {name} TEMPLATE {database.name}")
+        project.connect_to(Database(server, name).url())
+        return Database(server, name)
+
+    with Commands(project) as commands:
+        undisturbed = copy(f"{database.name}_all")
+        moments = commands.run(*command_line).moments
+        wanted = schema_of(undisturbed)
+        server.drop_database(undisturbed.name)
+        committed = [n for n, words in enumerate(moments) if not words.startswith(IN_TRANSACTION)]
+        for moment in committed:
+            copied = copy(f"{database.name}_{moment}")
+            died = commands.run(*command_line, die_at=moment)
+            assert died.returncode == -signal.SIGKILL, died.output
+            wait_until_alone(copied)
+            continued = commands.run(*command_line)
+            assert continued.returncode == 0, f"killed {moments[moment]}\n{continued.output}"
+            assert schema_of(copied) == wanted, f"killed {moments[moment]}"
+            server.drop_database(copied.name)
+    sent = "\n".join(moments)
+    assert ("CREATE INDEX CONCURRENTLY" in sent) is (command_line[0] == "upgrade")
