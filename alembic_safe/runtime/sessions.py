@@ -244,9 +244,7 @@ _SET_UNSET = text(
      WHERE s.source = 'default' OR s.setting = '0'
     """
 )
-_UNSET = text(
-    "SELECT set_config(name, '0', false) FROM unnest(CAST(:names AS text[])) AS w(name)"
-)
+_UNSET = text("SELECT set_config(name, '0', false) FROM unnest(CAST(:names AS text[])) AS w(name)")
 
 
 def _polled(connection: Connection, query: TextClause, key: dict[str, str]) -> bool:
