@@ -15,6 +15,7 @@ from conftest import Database
 from environments import use_driver
 from hand_written import write_history
 from one_message import failure
+from patience import reader, wait_for_waiter
 from pgbouncer import PgBouncer, needs_pgbouncer
 from project import Project
 from rename_story import V1, V2, fill
@@ -346,3 +347,30 @@ def test_when_a_run_is_killed_its_lock_is_free(
                 other.execute("ROLLBACK")
                 assert second.wait() == 0, second.said()
     assert database.execute("SELECT version_num FROM alembic_version") == [("r1",)]
+
+
+@needs_pgbouncer
+@pytest.mark.parametrize("size", ["1", "20"], ids=["of one session", "of many"])
+def test_a_wait_for_a_lock(alembic_project: Project, database: Database, size: str) -> None:
+    """It is supervised where the pool has a session for that."""
+    database.execute("CREATE TABLE orders (id int)")
+    write_history(alembic_project, "r1")
+    alembic_project.run("upgrade", "head")
+    add = 'op.execute("ALTER TABLE orders ADD note text")'
+    write_history(alembic_project, "r2", "r1", upgrade=add)
+    with ExitStack() as stack:
+        pool = stack.enter_context(PgBouncer(database, "session", default_pool_size=size))
+        alembic_project.connect_to(pool.url())
+        busy = stack.enter_context(reader(database))
+        # An attempt is made although somebody is in the way.
+        env = {"ALEMBIC_SAFE_RETRY_CAP": "50ms", "ALEMBIC_SAFE_OLD_TRANSACTION": "1h"}
+        run = stack.enter_context(running(alembic_project, "upgrade", "head", env=env))
+        wait_for_waiter(database, "orders")
+        application = stack.enter_context(database.connect())
+        assert application.execute("SELECT count(*) FROM orders").fetchall() == [(0,)]
+        run.wait_until_it_says("attempt 1, no lock on orders")
+        busy.execute("COMMIT")
+        assert run.wait() == 0, run.said()
+        assert run.says("waited behind it") == (size != "1")
+        assert run.says("Waits for locks are not supervised") == (size == "1")
+    assert database.execute("SELECT version_num FROM alembic_version") == [("r2",)]

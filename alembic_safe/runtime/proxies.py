@@ -17,30 +17,27 @@ pool_mode, server_round_robin.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-import os
-import socket
 import struct
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from alembic_safe.errors import SessionShared
+from alembic_safe.runtime.second_connection import (
+    ANSWER_SECONDS,
+    NoSecondConnection,
+    ended_after,
+    open_another,
+)
 
 log = logging.getLogger("alembic.safe")
 
 _LOOKS = 10
 """Where others take what was just given back, one look may not see it: of three sessions in use by
 many, all ten miss it once in ten million times."""
-
-_ANSWER_SECONDS = 2.0
-"""In a full pool that keeps sessions a second connection gets no answer until a session ends."""
 
 
 def refuse_shared_session(connection: Connection, pid: int) -> None:
@@ -58,22 +55,37 @@ def refuse_shared_session(connection: Connection, pid: int) -> None:
     if pid == announced_pid(connection):
         return
     connection.rollback()
-    ours, others = [pid], []
+    ours: list[int] = [pid]
+    others: list[int] = []
     try:
-        with _another(connection) as another:
-            for _ in range(_LOOKS):
-                ours.append(_answering(connection))
-                with _ended_after(_ANSWER_SECONDS, another):
-                    others.append(_answering(another))
-                if proof_of_sharing(ours, others):
-                    break
-    except SQLAlchemyError as error:
-        reason = " ".join(str(getattr(error, "orig", error)).split())
-        log.info("Behind a proxy, where a second connection got no answer: %s", reason)
+        _ask_in_turn(connection, ours, others)
+    except NoSecondConnection as error:
+        log.info("Behind a proxy, where a second connection got no answer: %s", error)
     ours.append(_answering(connection))
     proof = proof_of_sharing(ours, others)
     if proof is not None:
         raise SessionShared(proof)
+
+
+def _ask_in_turn(connection: Connection, ours: list[int], others: list[int]) -> None:
+    """Note which server processes answer, until there is a proof or there have been enough looks.
+
+    Raises:
+        NoSecondConnection: only ours is answered.
+    """
+    pool, another = open_another(connection)
+    try:
+        for _ in range(_LOOKS):
+            ours.append(_answering(connection))
+            with ended_after(ANSWER_SECONDS, another):
+                others.append(_answering(another))
+            if proof_of_sharing(ours, others):
+                break
+    except DBAPIError as error:
+        raise NoSecondConnection(" ".join(str(error.orig).split())) from error
+    finally:
+        another.close()
+        pool.dispose()
 
 
 def proof_of_sharing(ours: Sequence[int], others: Sequence[int]) -> str | None:
@@ -107,48 +119,3 @@ def _answering(connection: Connection) -> int:
     pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
     connection.rollback()
     return int(pid)
-
-
-@contextmanager
-def _another(connection: Connection) -> Iterator[Connection]:
-    """A second connection, made as the environment makes its own."""
-    engine = connection.engine
-    # With a pool of its own: the engine's may allow only one connection.
-    pool = engine.pool.recreate()
-    try:
-        with Engine(pool, engine.dialect, engine.url).connect() as another:
-            yield another
-    finally:
-        pool.dispose()
-
-
-@contextmanager
-def _ended_after(seconds: float, connection: Connection) -> Iterator[None]:
-    """End a connection that gets no answer; a driver would wait without an end.
-
-    pg8000 gives no means to do so, and waits as long as the proxy lets it.
-    """
-    driver: Any = connection.connection.driver_connection
-    if hasattr(driver, "terminate"):  # asyncpg
-        handle = asyncio.get_running_loop().call_later(seconds, driver.terminate)
-        try:
-            yield
-        finally:
-            handle.cancel()
-    elif hasattr(driver, "fileno"):
-        # A descriptor of its own: the driver's may be another file's by then.
-        with socket.socket(fileno=os.dup(driver.fileno())) as line:
-            timer = threading.Timer(seconds, _hang_up, (line,))
-            timer.start()
-            try:
-                yield
-            finally:
-                timer.cancel()
-                timer.join()
-    else:
-        yield
-
-
-def _hang_up(line: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        line.shutdown(socket.SHUT_RDWR)

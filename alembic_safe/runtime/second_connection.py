@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Pool, text
 from sqlalchemy.exc import SQLAlchemyError
 
 log = logging.getLogger("alembic.safe")
+
+
+ANSWER_SECONDS = 2.0
+"""Behind a proxy whose pool is full a second connection gets no answer until a session ends."""
 
 
 class NoSecondConnection(Exception):
@@ -43,6 +54,61 @@ class Session:
         return self.connection.connection.driver_connection
 
 
+def open_another(connection: Connection) -> tuple[Pool, Connection]:
+    """Connect once more, as the environment does.
+
+    Returns:
+        The connection, and a pool of its own: the engine's may have room for one connection only.
+
+    Raises:
+        NoSecondConnection: there is none to be had.
+    """
+    pool = connection.engine.pool.recreate()
+    try:
+        pooled = pool.connect()
+    except Exception as error:
+        # What opens it may be the user's own function.
+        pool.dispose()
+        raise NoSecondConnection(str(error)) from error
+    if pooled.driver_connection is connection.connection.driver_connection:
+        # A pool around one connection: it must be neither reset nor closed.
+        pooled.detach()
+        raise NoSecondConnection("the engine has one connection only")
+    return pool, Connection(connection.engine, pooled, _has_events=False)
+
+
+@contextmanager
+def ended_after(seconds: float, connection: Connection) -> Iterator[None]:
+    """End a connection that gets no answer; a driver would wait without an end.
+
+    pg8000 gives no means to do so, and waits as long as the other side lets it.
+    """
+    driver: Any = connection.connection.driver_connection
+    if hasattr(driver, "terminate"):  # asyncpg
+        handle = asyncio.get_running_loop().call_later(seconds, driver.terminate)
+        try:
+            yield
+        finally:
+            handle.cancel()
+    elif hasattr(driver, "fileno"):
+        # A descriptor of its own: the driver's may be another file's by then.
+        with socket.socket(fileno=os.dup(driver.fileno())) as line:
+            timer = threading.Timer(seconds, _hang_up, (line,))
+            timer.start()
+            try:
+                yield
+            finally:
+                timer.cancel()
+                timer.join()
+    else:
+        yield
+
+
+def _hang_up(line: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        line.shutdown(socket.SHUT_RDWR)
+
+
 class SecondConnection:
     """Another connection to a session's server, in autocommit mode; it reads, and changes nothing.
 
@@ -54,25 +120,18 @@ class SecondConnection:
     """
 
     def __init__(self, session: Session) -> None:
-        engine = session.connection.engine
-        if engine.dialect.is_async:
+        if session.connection.engine.dialect.is_async:
             raise NoSecondConnection("the driver is asynchronous")
-        # A pool of its own: the migration's may have room for one connection only.
-        self._pool = engine.pool.recreate()
+        self._pool, self.connection = open_another(session.connection)
         try:
-            pooled = self._pool.connect()
-            if pooled.driver_connection is session.driver_connection:
-                # A pool around one connection: it must be neither reset nor closed.
-                pooled.detach()
-                raise NoSecondConnection("the engine has one connection only")
-            opened = Connection(engine, pooled, _has_events=False)
-            self.connection = opened.execution_options(isolation_level="AUTOCOMMIT")
-            self.connection.execute(_SETTINGS)
-            is_seen = self.connection.execute(_SEES, {"pid": session.pid, "began": session.began})
-            leads_there = is_seen.scalar_one()
+            with ended_after(ANSWER_SECONDS, self.connection):
+                self.connection.execution_options(isolation_level="AUTOCOMMIT")
+                self.connection.execute(_SETTINGS)
+                seen = self.connection.execute(_SEES, {"pid": session.pid, "began": session.began})
+                leads_there = seen.scalar_one()
         except Exception as error:
             # What opens it may be the user's own function.
-            self._pool.dispose()
+            self.close()
             raise NoSecondConnection(str(error)) from error
         if not leads_there:
             self.close()
