@@ -14,6 +14,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from alembic_safe.durations import seconds_of
+from alembic_safe.end_rules import EndRule, parse_end_rules
 from alembic_safe.errors import SettingError
 
 if sys.version_info >= (3, 11):
@@ -59,6 +61,8 @@ class Settings:
         retry: a function of the user's own, or `package.module:function`, that is given the number
             of an attempt and the statement, and returns the attempt's lock timeout and the pause
             after it in seconds. The deadline stays.
+        end_blockers: who is ended where it is in the way and is waited for; nobody by default.
+        show_queries: whether messages about who is in the way show the queries, too.
         upgrade_deadline: how long to wait while another session migrates this database.
         batch_size: rows that one batch of a backfill looks at.
         rename: renames that the models do not tell, as `table.old:new`.
@@ -80,6 +84,8 @@ class Settings:
     retry_base: float = 0.5
     retry_cap: float = 20.0
     retry: Callable[[int, str], tuple[float, float]] | str | None = None
+    end_blockers: tuple[EndRule, ...] = ()
+    show_queries: bool = False
     upgrade_deadline: float = 3600.0
     batch_size: int = 5000
     rename: tuple[str, ...] = ()
@@ -201,21 +207,16 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
     return choice
 
 
-_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def _duration(value: Any) -> float:
-    problem = "give seconds as a number, or a text such as 500ms, 2s, 5min, 1h"
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError(problem)
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|h|d|)\s*", str(value))
-    if match is None:
-        raise ValueError(problem)
-    return float(match[1]) * _UNITS[match[2]]
+def _switch(value: Any) -> bool:
+    words = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
+    text = str(value).strip().lower()
+    if text not in words:
+        raise ValueError("give true or false")
+    return words[text]
 
 
 def _positive_duration(value: Any) -> float:
-    seconds = _duration(value)
+    seconds = seconds_of(value)
     # PostgreSQL reads a timeout of 0 as "wait for ever", and it counts in milliseconds.
     if seconds < 0.001:
         raise ValueError("give at least 1ms")
@@ -270,18 +271,20 @@ def _is_function(value: Any) -> bool:
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "release": _text,
     "contract": _one_of(*CONTRACT_CHOICES),
-    "soak": _duration,
+    "soak": seconds_of,
     "lock_timeout": _positive_duration,
     "blocking_timeout": _positive_duration,
     "lock_budget": _positive_duration,
     "concurrent_lock_timeout": _positive_duration,
     "locking": _one_of(*LOCKING_CHOICES),
     "lock_deadline": _positive_duration,
-    "old_transaction": _duration,
+    "old_transaction": seconds_of,
     "retry_base": _positive_duration,
     "retry_cap": _positive_duration,
     "retry": _function,
-    "upgrade_deadline": _duration,
+    "end_blockers": parse_end_rules,
+    "show_queries": _switch,
+    "upgrade_deadline": seconds_of,
     "batch_size": _row_count,
     "rename": _renames,
     "guard": _one_of(*GUARD_CHOICES),

@@ -12,14 +12,18 @@ import alembic_safe
 
 PACKAGE = Path(alembic_safe.__file__).parent
 
-FOUNDATION = frozenset({"errors", "settings", "phases", "hints", "python_source"})
+FOUNDATION = frozenset(
+    {"errors", "settings", "phases", "hints", "python_source", "durations", "end_rules"}
+)
 """What every room may use."""
 
 ALLOWED = {
     "errors": frozenset(),
     "hints": frozenset(),
     "python_source": frozenset(),
-    "settings": frozenset({"errors"}),
+    "durations": frozenset(),
+    "end_rules": frozenset({"durations"}),
+    "settings": frozenset({"errors", "durations", "end_rules"}),
     "phases": frozenset({"errors"}),
     "postgres": frozenset(),
     "alembic_private": frozenset(),

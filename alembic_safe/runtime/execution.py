@@ -12,7 +12,7 @@ from alembic.operations import Operations
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from alembic_safe.errors import LockNotAcquired, VerificationFailed
+from alembic_safe.errors import VerificationFailed
 from alembic_safe.operations import SafeOperation
 from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
@@ -20,6 +20,7 @@ from alembic_safe.postgres.server_errors import server_message, sqlstate
 from alembic_safe.postgres.statement import Statement, Wait
 from alembic_safe.runtime.blockers import blockers
 from alembic_safe.runtime.done import is_done
+from alembic_safe.runtime.events import LOCK_NOT_ACQUIRED, facts
 from alembic_safe.runtime.failures import explained
 from alembic_safe.runtime.leftovers import clear_leftovers, tidy_up
 from alembic_safe.runtime.lock_order import in_lock_order
@@ -255,6 +256,7 @@ class Executor:
                 self.wait(connection, wanted, attempt, began, error)
             else:
                 self.patience.start_over()
+                self.lookout.tell_acquired(wanted)
                 return result
 
     def wait(
@@ -277,29 +279,41 @@ class Executor:
         Raises:
             LockNotAcquired: the deadline leaves no time for another attempt.
         """
-        who = [str(blocker) for blocker in blockers(connection, wanted)]
+        found = blockers(connection, wanted, with_queries=self.settings.show_queries)
         if not in_driver_autocommit(connection):
             # The look began a transaction, and nothing waits in one.
             connection.rollback()
-        name = ", ".join(str(relation) for relation in wanted) or "an object"
+        tables = [str(relation) for relation in wanted]
+        reason, damage = self.patience.reason(error), self.patience.damage
         log.info(
             "%s: attempt %d, no lock on %s (%s); in the way: %s",
             self.revision,
             attempt,
-            name,
-            self.patience.reason(error),
-            "; ".join(who) or "nobody any more",
+            ", ".join(tables) or "an object",
+            reason,
+            "; ".join(str(blocker) for blocker in found) or "nobody any more",
+            extra=facts(
+                LOCK_NOT_ACQUIRED,
+                revision=self.revision,
+                attempt=attempt,
+                tables=tables,
+                reason=reason,
+                blockers=[blocker.facts() for blocker in found],
+                behind=damage.facts() if damage is not None else None,
+            ),
         )
         # Where nobody holds what we need, rows are locked, or it was a deadlock.
-        is_free = (lambda: self.lookout.is_free(connection, wanted)) if who else None
-        if not self.patience.pause(attempt, began, is_free):
-            raise LockNotAcquired(
-                table=name,
-                revision=self.revision,
-                waited=self.patience.spent,
-                blockers=who,
-                state=_COMMITTED_STAYS if in_driver_autocommit(connection) else NOTHING_CHANGED,
-            ) from error
+        is_free = (lambda: self.lookout.is_free(connection, wanted)) if found else None
+        self.lookout.attempt = attempt
+        self.patience.line.show(self.revision, f"after attempt {attempt}", found)
+        try:
+            goes_on = self.patience.pause(attempt, began, is_free)
+        finally:
+            self.patience.line.hide()
+        if not goes_on:
+            alone = in_driver_autocommit(connection)
+            state = _COMMITTED_STAYS if alone else NOTHING_CHANGED
+            raise self.lookout.given_up(tables, found, state) from error
 
     def _join_transaction(self, connection: Connection, statement: Statement) -> None:
         if is_done(connection, statement):

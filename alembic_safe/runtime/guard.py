@@ -216,9 +216,12 @@ class Watch:
 
     def after(self) -> None:
         """See that the last statement was executed."""
-        if not self._is_looking:
-            self.unwatch()
-            self._unconfirmed = None
+        if self._is_looking:
+            return
+        if self.place.approach is not None:
+            self.place.approach.succeeded()
+        self.unwatch()
+        self._unconfirmed = None
 
     def unwatch(self) -> None:
         """See that the last statement has ended, however it has."""

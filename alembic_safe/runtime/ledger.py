@@ -19,6 +19,7 @@ FIRST_UPGRADE = "first upgrade"
 FIRST_UPGRADE_DONE = "first upgrade done"
 EMPTY_DATABASE = "empty database"
 ASSURED = "assured"
+BLOCKER_ENDED = "blocker ended"
 _OPENING = frozenset({FIRST_UPGRADE, FIRST_UPGRADE_DONE, "stamp"})
 
 
@@ -195,4 +196,30 @@ class Ledger:
             connection,
             f"INSERT INTO {self.table.sql} (event, revision, release, command, reason, codes)"
             f" VALUES ({written}, ARRAY[{array}]::text[])",
+        )
+
+    def note_ended(
+        self,
+        connection: Connection,
+        *,
+        revision: str,
+        release: str | None,
+        function: str,
+        reason: str,
+    ) -> None:
+        """Write down that a session that was in the way has been ended.
+
+        Args:
+            revision: that was waiting.
+            release: the release that runs it, if one was given.
+            function: of the server, by which it was ended.
+            reason: the rule, and who it was.
+        """
+        # Without a line, as above.
+        values = (BLOCKER_ENDED, revision, release, function, reason)
+        written = ", ".join("NULL" if value is None else literal(value) for value in values)
+        execute_sql(
+            connection,
+            f"INSERT INTO {self.table.sql} (event, revision, release, command, reason)"
+            f" VALUES ({written})",
         )

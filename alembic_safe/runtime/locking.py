@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from sqlalchemy.exc import DBAPIError
 
 from alembic_safe.postgres.server_errors import server_message, sqlstate
+from alembic_safe.runtime.ending import Ending
 from alembic_safe.runtime.retry_hook import RetryHook
-from alembic_safe.runtime.supervision import Supervision
+from alembic_safe.runtime.supervision import Supervision, described
+from alembic_safe.runtime.wait_line import WaitLine
+from alembic_safe.runtime.waiters import Damage
 from alembic_safe.settings import Settings
 
 LOCK_NOT_AVAILABLE = "55P03"
@@ -46,6 +49,8 @@ class Patience:
         clock: seconds since any fixed moment.
         supervision: watches what a wait costs the others; None where nobody does.
         hook: the user's own timeouts and pauses, in place of those of the settings.
+        ending: ends those who are in the way, by rules of the user; None where there are none.
+        line: shows on a terminal what is waited for.
     """
 
     settings: Settings
@@ -54,11 +59,14 @@ class Patience:
     clock: Callable[[], float] = time.monotonic
     supervision: Supervision | None = None
     hook: RetryHook | None = None
+    ending: Ending | None = None
+    line: WaitLine = field(default_factory=WaitLine)
     spent: float = 0.0
     first_seen: dict[str, float] = field(default_factory=dict)
     """For each transaction that was in the way the clock when it was first seen, in any attempt."""
     _try_at: float | None = None
     _delay: float | None = None
+    _told: float = 0.0
 
     def is_busy(self, error: DBAPIError) -> bool:
         """Return whether an error says that a lock was not to be had, so that a later attempt may
@@ -69,10 +77,24 @@ class Patience:
         return is_ours or sqlstate(error) in RETRIED
 
     def reason(self, error: DBAPIError) -> str:
-        """Return why an attempt has failed, for a message."""
+        """Return why an attempt has failed, for a message, and who waited behind."""
         if self.supervision is not None and self.supervision.has_cancelled(error):
             return self.supervision.reason or ""
-        return server_message(error)
+        damage = self.damage
+        behind = f"; {described(damage)}" if damage is not None and damage.sessions else ""
+        return f"{server_message(error)}{behind}"
+
+    @property
+    def damage(self) -> Damage | None:
+        """What the wait of the last statement cost others; None where nobody looked."""
+        return self.supervision.damage if self.supervision is not None else None
+
+    def waited_for_lock(self) -> float:
+        """Return the seconds that the lock was waited for that has just been taken."""
+        damage = self.damage
+        in_queue = damage.waited if damage is not None else None
+        waited, self._told = self.spent - self._told, self.spent
+        return waited + (in_queue or 0.0)
 
     @property
     def left(self) -> float:

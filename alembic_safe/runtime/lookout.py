@@ -7,6 +7,7 @@ short enough to be harmless gets the lock.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,18 @@ from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
 from alembic_safe.postgres.statement import Wait
 from alembic_safe.runtime.blockers import AUTOVACUUM, PREPARED, WRAPAROUND, Blocker, blockers
+from alembic_safe.runtime.events import (
+    GIVEN_UP,
+    LOCK_ACQUIRED,
+    TRYING,
+    WAITING_OUTSIDE,
+    facts,
+)
 from alembic_safe.runtime.locking import LOOK_SECONDS, Patience
 from alembic_safe.runtime.progress import Progress
 from alembic_safe.runtime.sessions import in_driver_autocommit
-from alembic_safe.runtime.supervision import Allowance, Observer
+from alembic_safe.runtime.supervision import Allowance, Observer, described
+from alembic_safe.runtime.waiters import Damage
 
 log = logging.getLogger("alembic.safe")
 
@@ -31,6 +40,8 @@ Wanted = Mapping[QualifiedName, LockMode]
 _LONGEST_PAUSE = 1.0
 _LONGEST_SUPERVISED = 10.0
 _MESSAGE_SECONDS = 10.0
+_SHOWN_SECONDS = 0.2
+"""A shorter wait is not worth a line."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,8 @@ class Lookout:
     def look(self, connection: Connection, wanted: Wanted) -> Sight:
         """Return who is in the way of these locks; the look takes none that anybody waits for."""
         now = self.patience.clock()
-        found = blockers(connection, wanted)
+        with_queries = self.patience.settings.show_queries
+        found = blockers(connection, wanted, with_queries=with_queries)
         first_seen = self.patience.first_seen
         for blocker in found:
             first_seen.setdefault(blocker.transaction, now)
@@ -111,9 +123,10 @@ class Lookout:
         """Return whether somebody is in the way behind whom not to queue now.
 
         Who has been there for longer than a statement may wait is not expected to end within it:
-        behind those an attempt is made from time to time.
+        behind those an attempt is made from time to time. Whom a rule ends is ended first.
         """
-        if sight.staying:
+        ending = self.patience.ending
+        if sight.staying or (ending and any(map(ending.rule_for, sight.blockers))):
             return True
         if sight.oldest < self.patience.settings.lock_timeout:
             return False
@@ -153,7 +166,17 @@ class Lookout:
         if supervision is None or not supervision.is_ready():
             return ladder
         longest = min(_LONGEST_SUPERVISED, max(self.patience.left, ladder.lock_timeout))
-        return Chance(longest, Allowance(ladder.lock_timeout, settings.lock_budget))
+        tell = functools.partial(self._show, sight)
+        return Chance(longest, Allowance(ladder.lock_timeout, settings.lock_budget, tell))
+
+    def _show(self, sight: Sight, damage: Damage) -> None:
+        """Show a wait in the queue, unless it is over in a moment."""
+        line = self.patience.line
+        if damage.waited is None:
+            line.hide()
+        elif damage.waited >= _SHOWN_SECONDS:
+            how = f"in the queue for its lock, {damage.sessions} behind"
+            line.show(self.revision, how, sight.blockers)
 
     def observer(self, wait: Wait, chance: Chance) -> Observer | None:
         """Return who watches a statement; None where nobody has to."""
@@ -170,29 +193,91 @@ class Lookout:
         Raises:
             LockNotAcquired: the deadline passed while somebody was in the way who stays.
         """
-        news = _News(self.revision, ", ".join(str(name) for name in wanted), self.patience.clock())
+        news = _News(self.revision, [str(name) for name in wanted], self.patience.clock())
+        try:
+            self._wait(connection, wanted, state, news)
+        finally:
+            self.patience.line.hide()
+
+    def _wait(self, connection: Connection, wanted: Wanted, state: str, news: _News) -> None:
         pause = LOOK_SECONDS
         while self.is_blocked(sight := self._look_aside(connection, wanted)):
             news.tell(sight, self.patience.clock())
+            where = f"outside of the queue for {news.names}"
+            self.patience.line.show(self.revision, where, sight.staying or sight.blockers)
             if not self.patience.wait_outside(pause):
                 if not sight.staying:
                     # One last attempt.
                     return
-                raise LockNotAcquired(
-                    table=news.names,
-                    revision=self.revision,
-                    waited=self.patience.spent,
-                    blockers=[str(blocker) for blocker in sight.staying],
-                    state=state,
-                )
+                raise self.given_up(news.tables, sight.staying, state)
             pause = min(pause * 2, _LONGEST_PAUSE) if sight.staying else LOOK_SECONDS
         news.tell_end(self.patience.clock(), is_free=not sight.blockers)
 
+    def given_up(
+        self, tables: Sequence[str], found: Sequence[Blocker], state: str
+    ) -> LockNotAcquired:
+        """Say that the deadline has passed, and return the error.
+
+        Args:
+            tables: what was to be locked.
+            found: who is in the way.
+            state: a sentence about what is committed and what is not.
+        """
+        spent, names = self.patience.spent, ", ".join(tables) or "an object"
+        log.warning(
+            "%s: given up the lock on %s after %.1f s",
+            self.revision,
+            names,
+            spent,
+            extra=facts(
+                GIVEN_UP,
+                revision=self.revision,
+                attempt=self.attempt,
+                tables=list(tables),
+                seconds=spent,
+                blockers=[blocker.facts() for blocker in found],
+            ),
+        )
+        return LockNotAcquired(
+            table=names,
+            revision=self.revision,
+            waited=spent,
+            blockers=[str(blocker) for blocker in found],
+            state=state,
+        )
+
+    def tell_acquired(self, wanted: Wanted) -> None:
+        """Note that locks were taken, and say so where they were waited for."""
+        waited = self.patience.waited_for_lock()
+        if waited < _SHOWN_SECONDS:
+            return
+        damage = self.patience.damage
+        cost = f"; {described(damage)}" if damage is not None and damage.sessions else ""
+        log.info(
+            "%s: got the lock on %s after %.1f s, in attempt %d%s",
+            self.revision,
+            ", ".join(str(name) for name in wanted) or "an object",
+            waited,
+            self.attempt,
+            cost,
+            extra=facts(
+                LOCK_ACQUIRED,
+                revision=self.revision,
+                attempt=self.attempt,
+                tables=[str(name) for name in wanted],
+                seconds=waited,
+                behind=damage.facts() if damage is not None else None,
+            ),
+        )
+
     def _look_aside(self, connection: Connection, wanted: Wanted) -> Sight:
+        """Look in no transaction of ours, where whom a rule names may be ended."""
         sight = self.look(connection, wanted)
         # Elsewhere SQLAlchemy has begun a transaction, and nothing waits in one.
         if not in_driver_autocommit(connection):
             connection.rollback()
+        if self.patience.ending is not None:
+            self.patience.ending.end(connection, sight.blockers, self.revision)
         return sight
 
 
@@ -202,33 +287,57 @@ class _News:
 
     Args:
         revision: the revision that is running.
-        names: what is to be locked.
+        tables: what is to be locked.
         began: the clock when the wait began.
     """
 
     revision: str
-    names: str
+    tables: Sequence[str]
     began: float
     told: float | None = None
+
+    @property
+    def names(self) -> str:
+        """What is to be locked, for a message."""
+        return ", ".join(self.tables)
 
     def tell(self, sight: Sight, now: float) -> None:
         if self.told is not None and now - self.told < _MESSAGE_SECONDS:
             return
         self.told = now
+        found = sight.staying or sight.blockers
         log.log(
             logging.WARNING if sight.staying else logging.INFO,
             "%s: not queueing for the lock on %s, so that nobody waits behind; waiting for the end"
             " of %s",
             self.revision,
             self.names,
-            "; ".join(str(blocker) for blocker in sight.staying or sight.blockers),
+            "; ".join(str(blocker) for blocker in found),
+            extra=facts(
+                WAITING_OUTSIDE,
+                revision=self.revision,
+                tables=list(self.tables),
+                seconds=now - self.began,
+                blockers=[blocker.facts() for blocker in found],
+            ),
         )
 
     def tell_end(self, now: float, *, is_free: bool) -> None:
         if self.told is None:
             return
         waited = now - self.began
-        if is_free:
-            log.info("%s: the way to %s is free after %.1f s", self.revision, self.names, waited)
-        else:
-            log.info("%s: trying for %s after %.1f s", self.revision, self.names, waited)
+        log.info(
+            "%s: the way to %s is free after %.1f s"
+            if is_free
+            else "%s: trying for %s after %.1f s",
+            self.revision,
+            self.names,
+            waited,
+            extra=facts(
+                TRYING,
+                revision=self.revision,
+                tables=list(self.tables),
+                seconds=waited,
+                is_free=is_free,
+            ),
+        )

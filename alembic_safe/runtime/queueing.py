@@ -121,6 +121,7 @@ class Approach:
     session: SessionSettings
     can_repeat: Callable[[], bool]
     in_force: Timeouts | None = field(default=None)
+    _queued_for: Wanted = field(default_factory=dict, init=False)
 
     def before(
         self, connection: Connection, demand: Demand, *, in_transaction: bool, is_bounded: bool
@@ -159,14 +160,22 @@ class Approach:
             base = self.session.statement_timeout
             set_timeouts(connection, timeouts, is_local=in_transaction, base=base)
             self.in_force = timeouts
+        self._queued_for = demand.queue_for
         self.watch(demand.wait, chance)
 
     def watch(self, wait: Wait, chance: Chance) -> None:
         """Have the next statement watched, where that is of use."""
         supervision = self.lookout.patience.supervision
         observer = self.lookout.observer(wait, chance)
-        if supervision is not None and observer is not None:
+        if supervision is not None:
             supervision.begin(observer)
+
+    def succeeded(self) -> None:
+        """Note that the statement was executed, so that it has got its locks."""
+        if self._queued_for:
+            self.after()
+            self.lookout.tell_acquired(self._queued_for)
+            self._queued_for = {}
 
     def after(self) -> None:
         """Note that the statement has ended, however it has."""

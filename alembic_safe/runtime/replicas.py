@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from alembic_safe.postgres.server_errors import sqlstate
+from alembic_safe.runtime.events import REPLICAS_ATTACHED, facts
 from alembic_safe.runtime.locking import INSUFFICIENT_PRIVILEGE
 
 log = logging.getLogger("alembic.safe")
@@ -52,9 +53,11 @@ def tell_of_replicas(connection: Connection) -> None:
     Args:
         connection: the migration's, in no transaction; one query, which waits for nothing.
     """
-    message = notice(attached_replicas(connection))
+    replicas = attached_replicas(connection)
+    message = notice(replicas)
     if message is not None:
-        log.info(message)
+        told = [asdict(replica) for replica in replicas]
+        log.info(message, extra=facts(REPLICAS_ATTACHED, replicas=told))
 
 
 def notice(replicas: Sequence[Replica]) -> str | None:

@@ -36,6 +36,8 @@ from alembic_safe.lines import (
 )
 from alembic_safe.operations.backfill import BACKFILL_TABLE
 from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.runtime.ending import Ending
+from alembic_safe.runtime.events import CONTRACT_HELD, facts
 from alembic_safe.runtime.failures import explained
 from alembic_safe.runtime.fresh import note_if_empty
 from alembic_safe.runtime.gate import (
@@ -68,6 +70,7 @@ from alembic_safe.runtime.sessions import (
 from alembic_safe.runtime.steps import StepRunner, check_function
 from alembic_safe.runtime.supervision import Supervision
 from alembic_safe.runtime.transaction_state import none_left_open
+from alembic_safe.runtime.wait_line import WaitLine, terminal
 from alembic_safe.settings import Settings, project_file
 
 if TYPE_CHECKING:
@@ -232,13 +235,20 @@ class Runner:
         )
         with lock, noticed_if_gone(self.connection), none_left_open(self.connection):
             hook = load_retry_hook(self.settings.retry)
-            supervision = self._supervision()
+            line = WaitLine(terminal())
+            supervision = self._supervision(line)
             self._steps = StepRunner(
                 self.environment,
                 dict(self.context.opts),
                 self.connection,
                 self.ledger,
-                Patience(self.settings, supervision=supervision, hook=hook),
+                Patience(
+                    self.settings,
+                    supervision=supervision,
+                    hook=hook,
+                    ending=self._ending(),
+                    line=line,
+                ),
                 session,
                 arguments=self.arguments,
             )
@@ -252,10 +262,15 @@ class Runner:
                     session.restore(self.connection)
                     self.connection.commit()
 
-    def _supervision(self) -> Supervision | None:
+    def _supervision(self, line: WaitLine) -> Supervision | None:
         if self.settings.locking == "ladder":
             return None
-        return Supervision(Session.of(self.connection))
+        return Supervision(Session.of(self.connection), line)
+
+    def _ending(self) -> Ending | None:
+        if not self.settings.end_blockers:
+            return None
+        return Ending(self.settings.end_blockers, self.ledger, self.settings.release)
 
     def _run(self, plan: RunPlan, *, guarded: bool = True) -> None:
         if not plan.steps:
@@ -353,6 +368,7 @@ class Runner:
                 contract.doc,
                 held.reason,
                 contract.revision,
+                extra=facts(CONTRACT_HELD, revision=contract.revision, reason=held.reason),
             )
 
     def _contract_named(self, name: str) -> str:

@@ -14,6 +14,8 @@ from sqlalchemy.exc import DBAPIError
 
 from alembic_safe.errors import UnsupportedServer, UpgradeRunning
 from alembic_safe.postgres.identifiers import QualifiedName, literal
+from alembic_safe.runtime.blockers import RUN_MARKER
+from alembic_safe.runtime.events import UPGRADE_RUNNING, facts
 from alembic_safe.runtime.proxies import refuse_shared_session
 
 log = logging.getLogger("alembic.safe")
@@ -186,14 +188,21 @@ def one_upgrade_at_a_time(
                 "run the same command again. Nothing was changed."
             )
         if clock() - told >= _MESSAGE_SECONDS:
-            log.info("Waiting: %s is migrating this database", _holder(connection, key))
+            holder = _holder(connection, key)
+            log.info(
+                "Waiting: %s is migrating this database",
+                holder,
+                extra=facts(UPGRADE_RUNNING, holder=holder, seconds=waited),
+            )
             told = clock()
         sleep(min(_POLL_SECONDS, max(deadline - waited, 0.01)))
+    _polled(connection, _MARK, {"key": RUN_MARKER})
     try:
         yield
     finally:
         if not connection.closed and not connection.invalidated:
             connection.rollback()
+            _polled(connection, _UNMARK, {"key": RUN_MARKER})
             _polled(connection, _UNLOCK, key)
 
 
@@ -263,6 +272,9 @@ def _holder(connection: Connection, key: dict[str, str]) -> str:
 
 _TRY_LOCK = text("SELECT pg_try_advisory_lock(hashtextextended(CAST(:key AS text), 0))")
 _UNLOCK = text("SELECT pg_advisory_unlock(hashtextextended(CAST(:key AS text), 0))")
+# For all runs, whatever their version table, so that they know each other.
+_MARK = text("SELECT pg_try_advisory_lock_shared(hashtextextended(CAST(:key AS text), 0))")
+_UNMARK = text("SELECT pg_advisory_unlock_shared(hashtextextended(CAST(:key AS text), 0))")
 _HOLDER = text(
     """
     SELECT a.pid, a.application_name, a.usename

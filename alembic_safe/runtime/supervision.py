@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from alembic_safe.postgres.server_errors import sqlstate
 from alembic_safe.runtime.second_connection import NoSecondConnection, SecondConnection, Session
+from alembic_safe.runtime.wait_line import WaitLine
 from alembic_safe.runtime.waiters import Damage, damage_of, read_locks
 
 log = logging.getLogger("alembic.safe")
@@ -48,21 +49,28 @@ class Allowance:
         longest: the seconds that each of them may wait because of it; and that it may wait itself
             where its transaction holds what others wait for.
         together: the seconds that all of them may wait because of it.
+        tell: is told what each look has found.
         interval: seconds between two looks.
+        damage: the most that the wait has cost, as far as somebody has looked.
     """
 
     longest: float
     together: float
+    tell: Callable[[Damage], None] | None = None
     interval: float = 0.01
     fails_closed: bool = True
+    damage: Damage = field(default=Damage(), init=False)
     _connections: int | None = field(default=None, init=False)
 
     def look(self, connection: Connection, pid: int) -> str | None:
         """Return why the wait should end, if it should."""
         damage = damage_of(read_locks(connection, pid), pid)
+        self.damage = max(self.damage, damage, key=lambda each: (each.together, each.waited or 0.0))
+        if self.tell is not None:
+            self.tell(damage)
         reason = self.exceeded_by(damage)
         if reason is None and damage.sessions and self._are_connections_used_up(connection):
-            reason = f"{_described(damage)}, and the server runs out of connections"
+            reason = f"{described(damage)}, and the server runs out of connections"
         return reason
 
     def _are_connections_used_up(self, connection: Connection) -> bool:
@@ -77,13 +85,14 @@ class Allowance:
         if damage.waited is None:
             return None
         if damage.longest >= self.longest or damage.together >= self.together:
-            return _described(damage)
+            return described(damage)
         if damage.holds and damage.waited >= self.longest:
             return f"it waited for {damage.waited:.2f} s with locks that others need"
         return None
 
 
-def _described(damage: Damage) -> str:
+def described(damage: Damage) -> str:
+    """Return what a wait costs others, for a message."""
     sessions = "session" if damage.sessions == 1 else "sessions"
     return (
         f"{damage.sessions} {sessions} waited behind it, the first for {damage.longest:.2f} s, "
@@ -100,10 +109,12 @@ class Supervision:
 
     Args:
         session: the migration's.
+        line: what shows a wait on a terminal.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, line: WaitLine | None = None) -> None:
         self._session = session
+        self._line = line if line is not None else WaitLine()
         self._second: SecondConnection | None = None
         self._is_impossible = False
         self._thread: threading.Thread | None = None
@@ -113,6 +124,8 @@ class Supervision:
         self._is_closed = False
         self.reason: str | None = None
         """Why the last statement's wait was cancelled; None where it was not."""
+        self.damage: Damage | None = None
+        """What the last statement's wait cost others; None where nobody looked."""
 
     def is_ready(self) -> bool:
         """Return whether waits can be supervised; opens the second connection at the first call."""
@@ -130,10 +143,12 @@ class Supervision:
                 log.info("Waits for locks are not supervised: %s", error)
         return self._second is not None
 
-    def begin(self, observer: Observer) -> None:
-        """Watch from now on."""
+    def begin(self, observer: Observer | None) -> None:
+        """Watch the next statement, or do not, and forget the last one."""
         self.end()
-        self.reason = None
+        self.reason = self.damage = None
+        if observer is None:
+            return
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, daemon=True)
             self._thread.start()
@@ -147,6 +162,7 @@ class Supervision:
             with self._lock:
                 self._observer = None
             self._changed.set()
+        self._line.hide()
 
     def has_cancelled(self, error: DBAPIError) -> bool:
         """Return whether an error is what this supervision did."""
@@ -183,6 +199,8 @@ class Supervision:
                 return
             connection = self._second.connection
             reason = observer.look(connection, self._session.pid)
+            if isinstance(observer, Allowance):
+                self.damage = observer.damage
             if reason is None:
                 return
             if connection.execute(_CANCEL, {"pid": self._session.pid}).one_or_none() is None:
@@ -199,7 +217,7 @@ class Supervision:
 @contextmanager
 def watched(supervision: Supervision | None, observer: Observer | None) -> Iterator[None]:
     """Watch what is executed inside, where there is somebody to do so and something to see."""
-    if supervision is None or observer is None:
+    if supervision is None:
         yield
         return
     supervision.begin(observer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -48,6 +49,10 @@ class Damage:
     sessions: int = 0
     longest: float = 0.0
     together: float = 0.0
+
+    def facts(self) -> dict[str, Any]:
+        """Return who waited behind, for a program."""
+        return {"sessions": self.sessions, "longest": self.longest, "together": self.together}
 
 
 def damage_of(rows: Sequence[LockRow], pid: int) -> Damage:
