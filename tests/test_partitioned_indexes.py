@@ -520,6 +520,29 @@ def test_a_long_query_of_another_partition_holds_nothing_up(database: Database) 
     assert _is_complete(database)
 
 
+def test_a_long_transaction_that_writes_to_a_partition_alone_holds_up_no_other(
+    database: Database,
+) -> None:
+    """`ON ONLY` does not touch the partition; its own build has to wait."""
+    database.execute(TABLE)
+    patience = Patience(Settings(old_transaction=0.001, lock_deadline=0.5))
+
+    def build() -> None:
+        with operations(database, patience=patience) as op, op.get_context().autocommit_block():
+            op.invoke(INDEX)
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.connect() as writer, writer.transaction():
+            writer.execute("UPDATE t_rest SET b = 'long'")
+            building = pool.submit(build)
+            waits = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONC%' AND"
+            wait_until(
+                database, f"{waits} datname = current_database() AND wait_event = 'virtualxid'"
+            )
+        building.result()
+    assert _is_complete(database)
+
+
 def test_the_drop_waits_outside_of_the_queue_and_says_for_whom(database: Database) -> None:
     database.execute(TABLE)
     run(database, INDEX)

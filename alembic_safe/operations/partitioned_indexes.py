@@ -130,6 +130,7 @@ class CreatePartitionedIndexOp(SafeOperation):
             lock=LockMode.SHARE,
             done=index_done(table, name, unique=self.unique, definition=self.body),
             object_name=f"index {name}",
+            only_table=only,
         )
 
     def statements_for(self, tree: PartitionTree) -> list[PartitionStatement]:

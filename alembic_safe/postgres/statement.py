@@ -53,7 +53,8 @@ class Statement:
         object_name: what the statement makes or changes, for messages.
         leftovers: what failed attempts may have left, which goes first; and goes after an attempt
             that failed because of the data.
-        only_table: whether `table` alone is locked in that mode, and not all that `sql` names.
+        only_table: whether `table` alone is locked in that mode, neither its partitions nor what
+            else `sql` names.
         duplicates: rows that would make it fail, to be told before it begins.
         lock_first: tables to lock in mode `lock`, in this order, before anything else: the server
             would take them in another one, in which the application does not.

@@ -91,6 +91,10 @@ class Blocker:
         )
 
 
+class Only(QualifiedName):
+    """A table that is locked without its partitions."""
+
+
 def blockers(
     connection: Connection,
     wanted: Mapping[QualifiedName, LockMode],
@@ -102,7 +106,7 @@ def blockers(
     Args:
         connection: the query takes no lock that anybody waits for.
         wanted: the mode that we need on each relation; partitions and inheriting tables are
-            looked at with it. What is not there is left out.
+            looked at with it, unless it is an `Only`. What is not there is left out.
         with_queries: whether to read what they execute, or have executed last.
 
     Source: PostgreSQL documentation, 53.13 pg_locks, 53.17 pg_prepared_xacts, 27.2.3
@@ -117,7 +121,13 @@ def blockers(
     modes = sorted({mode for each in conflicting for mode in each.split(",")})
     if not connection.execute(_MAY_BE_BLOCKED, {"names": names, "modes": modes}).scalar_one():
         return ()
-    values = {"names": names, "conflicting": conflicting, "with_queries": with_queries}
+    families = [not isinstance(name, Only) for name in wanted]
+    values = {
+        "names": names,
+        "conflicting": conflicting,
+        "families": families,
+        "with_queries": with_queries,
+    }
     rows = connection.execute(_BLOCKERS, values | {"marker": RUN_MARKER}).all()
     return tuple(Blocker(*row) for row in rows)
 
@@ -141,12 +151,12 @@ _BLOCKERS = text(
     WITH RECURSIVE l AS MATERIALIZED (
         SELECT * FROM pg_catalog.pg_locks
     ), wanted AS (
-        SELECT CAST(to_regclass(w.name) AS oid) AS oid, w.conflicting
-          FROM unnest(CAST(:names AS text[]), CAST(:conflicting AS text[]))
-               AS w(name, conflicting)
+        SELECT CAST(to_regclass(w.name) AS oid) AS oid, w.conflicting, w.family
+          FROM unnest(CAST(:names AS text[]), CAST(:conflicting AS text[]),
+                      CAST(:families AS boolean[])) AS w(name, conflicting, family)
          UNION
-        SELECT i.inhrelid, w.conflicting
-          FROM pg_catalog.pg_inherits AS i JOIN wanted AS w ON w.oid = i.inhparent
+        SELECT i.inhrelid, w.conflicting, w.family
+          FROM pg_catalog.pg_inherits AS i JOIN wanted AS w ON w.oid = i.inhparent AND w.family
     ), held AS (
         SELECT DISTINCT ON (l.virtualtransaction, l.pid)
                l.virtualtransaction, l.pid, l.mode, CAST(l.relation AS regclass) AS relation

@@ -18,7 +18,7 @@ from alembic_safe.postgres.identifiers import QualifiedName
 from alembic_safe.postgres.locks import LockMode
 from alembic_safe.postgres.server_errors import server_message, sqlstate
 from alembic_safe.postgres.statement import Statement, Wait
-from alembic_safe.runtime.blockers import blockers
+from alembic_safe.runtime.blockers import Only, blockers
 from alembic_safe.runtime.done import is_done
 from alembic_safe.runtime.events import LOCK_NOT_ACQUIRED, facts
 from alembic_safe.runtime.failures import explained
@@ -397,7 +397,7 @@ def _needs_no_lock(connection: Connection, statement: Statement) -> bool:
 
 def _wanted(statement: Statement) -> Wanted:
     if statement.only_table and statement.table is not None:
-        return {statement.table: statement.lock}
+        return {Only(*statement.table): statement.lock}
     wanted: dict[QualifiedName, LockMode] = {}
     for sql in statement.sql:
         wanted |= wanted_by(sql, statement.lock, statement.table)

@@ -123,7 +123,8 @@ class _Build:
                 columns = [str(name) for (name,) in query_rows(self.connection, COLUMNS_QUERY)]
                 keys = [(oid, name) for oid, name in query_rows(self.connection, KEYS_QUERY)]
             finally:
-                execute_sql(self.connection, "ROLLBACK")
+                if not self.connection.invalidated:
+                    execute_sql(self.connection, "ROLLBACK")
             tree = tree_of(rows, columns, keys)
             # As the revision calls it, for messages.
             return replace(tree, root=replace(tree.root, name=self.operation.table))
