@@ -5,9 +5,10 @@
 A table has a steady load of reads and writes, and readers that keep their snapshot for 1 to 4 s, so
 that one is nearly always there. Then a column is added again and again: without a timeout; with the
 `lock_timeout` of 5 s and retry that guides recommend; with 500 ms and exponential backoff without
-end, as pgroll does; and by this package. For each: how long queries of the application waited, how
-much waiting they did together, and how long it took until the column was there. Ten columns take a
-quarter of an hour or longer: who backs off without end may need minutes for one.
+end, as pgroll does; and by this package, with and without supervision. For each: how long queries
+of the application waited, how much waiting they did together, and how long it took until the column
+was there. Ten columns take a quarter of an hour or longer: who backs off without end may need
+minutes for one.
 """
 
 from __future__ import annotations
@@ -82,17 +83,21 @@ def _tried(connection: psycopg.Connection[tuple[object, ...]], sql: str) -> bool
 def with_the_ladder(server: ScratchServer, sql: str) -> None:
     """Short attempts that get longer, with a look before each; the settings are the defaults."""
     with _connected(server) as connection:
-        _executed(connection, sql, None)
+        _executed(connection, sql, Patience(Settings()))
 
 
-def supervised(server: ScratchServer, sql: str) -> None:
+def supervised(settings: Settings) -> Strategy:
     """Attempts that last for as long as they cost others little, with a look before each."""
-    with _connected(server) as connection:
-        supervision = Supervision(Session.of(connection))
-        try:
-            _executed(connection, sql, supervision)
-        finally:
-            supervision.close()
+
+    def strategy(server: ScratchServer, sql: str) -> None:
+        with _connected(server) as connection:
+            supervision = Supervision(Session.of(connection))
+            try:
+                _executed(connection, sql, Patience(settings, supervision=supervision))
+            finally:
+                supervision.close()
+
+    return strategy
 
 
 def _connected(server: ScratchServer) -> sa.Connection:
@@ -102,9 +107,8 @@ def _connected(server: ScratchServer) -> sa.Connection:
     return engine.connect()
 
 
-def _executed(connection: sa.Connection, sql: str, supervision: Supervision | None) -> None:
+def _executed(connection: sa.Connection, sql: str, patience: Patience) -> None:
     statement = Statement((sql,), QualifiedName("orders"), LockMode.ACCESS_EXCLUSIVE)
-    patience = Patience(Settings(), supervision=supervision)
     Executor(patience, "benchmark").run_alone(connection, statement)
 
 
@@ -113,7 +117,14 @@ STRATEGIES: dict[str, Strategy] = {
     "5 s and retry": with_five_seconds,
     "500 ms and backoff": with_backoff,
     "alembic-safe, ladder": with_the_ladder,
-    "alembic-safe, supervised": supervised,
+    "alembic-safe, supervised": supervised(Settings()),
+}
+
+BUDGETS = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""Seconds that a query may wait because of an attempt (setting `lock_timeout`)."""
+
+CURVE: dict[str, Strategy] = {
+    f"supervised, {budget:g} s": supervised(Settings(lock_timeout=budget)) for budget in BUDGETS
 }
 
 
@@ -232,7 +243,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--columns", type=int, default=10)
     parser.add_argument("--only", choices=list(STRATEGIES))
+    parser.add_argument("--curve", action="store_true", help="budgets against time to success")
     options = parser.parse_args()
+    strategies = CURVE if options.curve else STRATEGIES
     console = Console(width=110)
     table = Table(title=f"adding {options.columns} columns to a table in use")
     headings = (
@@ -247,7 +260,7 @@ def main() -> None:
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "strategy" else "right")
     with ScratchServer() as server:
-        for name, strategy in STRATEGIES.items():
+        for name, strategy in strategies.items():
             if options.only in (None, name):
                 console.print(f"{name} ...")
                 table.add_row(name, *measured(server, strategy, options.columns))

@@ -149,7 +149,12 @@ def test_where_nobody_waits_behind_it_keeps_its_place(
     assert columns(database) == ["id", "note"]
 
 
-def test_when_somebody_waits_behind_the_wait_ends(project: Project, database: Database) -> None:
+@pytest.mark.parametrize("marks", ["", "transactional = False"])
+def test_when_somebody_waits_behind_the_wait_ends(
+    project: Project, database: Database, marks: str
+) -> None:
+    own = 'op.add_column_if_not_exists("orders", "note", "text")'
+    write_history(project, "r2", "r1", upgrade=own if marks else ADD, marks=marks)
     with reader(database), database.connect() as application:
         running = project.popen("upgrade", "head", env=TRIES)
         wait_until(database, WAITS_LONG)

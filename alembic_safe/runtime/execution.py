@@ -279,12 +279,13 @@ class Executor:
         Raises:
             LockNotAcquired: the deadline leaves no time for another attempt.
         """
+        # What is sent next makes the supervision forget.
+        reason, damage = self.patience.reason(error), self.patience.damage
         found = blockers(connection, wanted, with_queries=self.settings.show_queries)
         if not in_driver_autocommit(connection):
             # The look began a transaction, and nothing waits in one.
             connection.rollback()
         tables = [str(relation) for relation in wanted]
-        reason, damage = self.patience.reason(error), self.patience.damage
         log.info(
             "%s: attempt %d, no lock on %s (%s); in the way: %s",
             self.revision,

@@ -180,7 +180,7 @@ class Approach:
     def after(self) -> None:
         """Note that the statement has ended, however it has."""
         supervision = self.lookout.patience.supervision
-        if supervision is not None:
+        if supervision is not None and not has_looked():
             supervision.end()
 
     def forget(self) -> None:
