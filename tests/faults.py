@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -30,6 +31,9 @@ _CHANGES_NOTHING = re.compile(
 IN_TRANSACTION = "in a transaction, "
 """How the moments begin in which nothing that was done since an earlier one is committed."""
 
+
+_LONGEST_SECONDS = 120.0
+"""Only a test that fails waits for so long."""
 
 _CANNOT_WAIT = re.compile(
     r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|SET|RESET|SHOW"
@@ -72,6 +76,7 @@ class Commands:
         self._project = project
         self._output = project.folder / "output"
         self._moments = project.folder / "moments"
+        self.is_running = False
 
     def __enter__(self) -> Commands:
         self._server = subprocess.Popen(
@@ -128,12 +133,16 @@ class Commands:
             "moments": str(self._moments),
         }
         assert self._server.stdin is not None
+        self.is_running = True
         print(json.dumps(request), file=self._server.stdin, flush=True)
 
     def finish(self) -> Life:
         """Wait for the end of the command that was started."""
         assert self._server.stdout is not None
+        ready, _, _ = select.select([self._server.stdout], [], [], _LONGEST_SECONDS)
+        assert ready, f"it does not end:\n{self._output.read_text()}"
         returncode = int(self._server.stdout.readline())
+        self.is_running = False
         moments = tuple(json.loads(line) for line in self._moments.read_text().splitlines())
         return Life(returncode, moments, self._output.read_text())
 
