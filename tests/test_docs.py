@@ -254,6 +254,10 @@ def test_locks_and_retry(shop: DocumentedShop) -> None:
     play(shop, DOCS / "locks-and-retry.md")
 
 
+def test_blockers(shop: DocumentedShop) -> None:
+    play(shop, DOCS / "blockers.md")
+
+
 def test_lint(shop: DocumentedShop) -> None:
     play(shop, DOCS / "lint.md")
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import psycopg
@@ -158,6 +159,20 @@ def test_the_first_rule_that_means_it_is_named() -> None:
     found = rule_for(IDLE, rules)
     assert found is not None
     assert found.text == "transaction > 5min"
+
+
+@pytest.mark.parametrize(
+    ("rules", "seconds"),
+    [
+        (["idle in transaction > 6min"], 10.0),
+        (["idle in transaction > 6min", "transaction > 401s"], 1.0),
+        (["active > 6min"], inf),
+        ([], inf),
+    ],
+)
+def test_it_is_known_when_a_rule_will_mean_somebody(rules: list[str], seconds: float) -> None:
+    ending = Ending(parse_end_rules(rules), Ledger(None))
+    assert ending.due_in([IDLE, replace(IDLE, kind="walsender")]) == seconds
 
 
 def test_by_default_there_is_no_rule() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import DBAPIError
@@ -29,25 +30,29 @@ _INSUFFICIENT_PRIVILEGE = "42501"
 
 def rule_for(blocker: Blocker, rules: Sequence[EndRule]) -> EndRule | None:
     """Return the first rule by which a blocker may be ended; None where there is none."""
-    return next((rule for rule in rules if _matches(rule, blocker)), None)
+    return next((rule for rule in rules if _due_in(rule, blocker) <= 0.0), None)
 
 
-def _matches(rule: EndRule, blocker: Blocker) -> bool:
+def _due_in(rule: EndRule, blocker: Blocker) -> float:
+    """Return the seconds until a rule means a blocker, if that stays as it is; infinity for
+    never."""
     if rule.state == AUTOVACUUM or blocker.kind == AUTOVACUUM:
-        is_meant = rule.state == blocker.kind
-        return is_meant and blocker.seconds is not None and blocker.seconds >= rule.seconds
-    if blocker.kind != CLIENT or not blocker.state:
-        return False
-    age = blocker.seconds if rule.state == TRANSACTION else blocker.state_seconds
-    is_in_state = {
-        TRANSACTION: True,
-        ACTIVE: blocker.state == ACTIVE,
-        # Also `idle in transaction (aborted)`.
-        IDLE_IN_TRANSACTION: blocker.state.startswith(IDLE_IN_TRANSACTION),
-    }[rule.state]
-    names = {"application": blocker.application, "user": blocker.user}
-    holds = all(condition.holds(names[condition.field]) for condition in rule.conditions)
-    return is_in_state and holds and age is not None and age >= rule.seconds
+        is_meant, age = rule.state == blocker.kind, blocker.seconds
+    elif blocker.kind != CLIENT or not blocker.state:
+        return inf
+    else:
+        age = blocker.seconds if rule.state == TRANSACTION else blocker.state_seconds
+        is_in_state = {
+            TRANSACTION: True,
+            ACTIVE: blocker.state == ACTIVE,
+            # Also `idle in transaction (aborted)`.
+            IDLE_IN_TRANSACTION: blocker.state.startswith(IDLE_IN_TRANSACTION),
+        }[rule.state]
+        names = {"application": blocker.application, "user": blocker.user}
+        is_meant = is_in_state and all(
+            condition.holds(names[condition.field]) for condition in rule.conditions
+        )
+    return rule.seconds - age if is_meant and age is not None else inf
 
 
 @dataclass
@@ -69,6 +74,18 @@ class Ending:
         """Return the rule by which a blocker is to be ended; None once that was tried."""
         is_tried = _identity(blocker) in self._tried
         return None if is_tried else rule_for(blocker, self.rules)
+
+    def due_in(self, found: Sequence[Blocker]) -> float:
+        """Return the seconds until a rule means one of them; infinity for never."""
+        return min(
+            (
+                _due_in(rule, blocker)
+                for blocker in found
+                if _identity(blocker) not in self._tried
+                for rule in self.rules
+            ),
+            default=inf,
+        )
 
     def end(self, connection: Connection, found: Sequence[Blocker], revision: str) -> None:
         """End those whom a rule names.
@@ -103,7 +120,7 @@ class Ending:
                 connection.rollback()
             self._tried.add(_identity(blocker))
             log.warning(
-                "%s: by the rule %r of end_blockers this run would end %s, and its role must not: "
+                "%s: by the rule '%s' of end_blockers this run would end %s, and its role must not: "
                 "%s. It is waited for",
                 revision,
                 rule.text,
@@ -115,7 +132,7 @@ class Ending:
         if is_ended:
             self._tried.add(_identity(blocker))
             log.warning(
-                "%s: ended by the rule %r of end_blockers: %s",
+                "%s: ended by the rule '%s' of end_blockers: %s",
                 revision,
                 rule.text,
                 blocker,

@@ -166,6 +166,10 @@ class Lookout:
         if supervision is None or not supervision.is_ready():
             return ladder
         longest = min(_LONGEST_SUPERVISED, max(self.patience.left, ladder.lock_timeout))
+        if self.patience.ending is not None:
+            # To end them we have to be outside.
+            due_in = self.patience.ending.due_in(sight.blockers)
+            longest = max(ladder.lock_timeout, min(longest, due_in))
         tell = functools.partial(self._show, sight)
         return Chance(longest, Allowance(ladder.lock_timeout, settings.lock_budget, tell))
 
