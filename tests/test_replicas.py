@@ -18,11 +18,13 @@ from project import Project
 from standby import Standby
 from waiting import wait_until
 
+from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.locks import LockMode
 from alembic_safe.rehearsal.server import ScratchServer, installed_binaries
 from alembic_safe.runtime.replicas import Replica, notice
 
 UP = ("upgrade", "head")
-TOLD = "ACCESS EXCLUSIVE locks of this run are replayed on"
+TOLD = "the ACCESS EXCLUSIVE lock on t is replayed on"
 ADD = 'op.execute("ALTER TABLE t ADD c int")'
 
 
@@ -63,7 +65,8 @@ def project(tmp_path: Path, primary: Database) -> Project:
     project = Project(tmp_path, primary.url())
     write_history(project, "r1")
     project.run(*UP)
-    write_history(project, "r2", "r1", upgrade=ADD, downgrade='op.execute("SELECT 1")')
+    default = 'op.execute("ALTER TABLE t ALTER c SET DEFAULT 1")'
+    write_history(project, "r2", "r1", upgrade=ADD, downgrade=default)
     write_history(project, "r3", "r2", upgrade='op.execute("ALTER TABLE t ADD d int")')
     return project
 
@@ -90,20 +93,48 @@ def catch_up(primary: Database) -> None:
     ],
 )
 def test_a_replica_in_words(replica: Replica, words: str) -> None:
-    told = notice([replica, replica])
+    told = notice([replica, replica], ON_T, "r1")
     assert told is not None
-    assert told.startswith(f"{TOLD} {words}; {words}. A query there")
-    assert notice([]) is None
+    assert told.startswith(f"r1: {TOLD} {words}; {words}. A query there")
+    assert notice([], ON_T, "r1") is None
 
 
-def test_a_run_tells_once_who_replays_its_locks(project: Project) -> None:
+T = QualifiedName("t")
+ON_T = {T: LockMode.ACCESS_EXCLUSIVE}
+
+
+@pytest.mark.parametrize("mode", [mode for mode in LockMode if mode < LockMode.ACCESS_EXCLUSIVE])
+def test_no_weaker_lock_is_told(mode: LockMode) -> None:
+    assert notice([Replica("a", None, "streaming", False)], {T: mode}, "r1") is None
+
+
+WAYS = {
+    "a text": (ADD, ""),
+    "an operation": ('op.add_column_if_not_exists("t", "c", "int")', "transactional = False"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_before_the_first_such_lock_of_a_run_it_is_told_once(project: Project, way: str) -> None:
+    upgrade, marks = WAYS[way]
+    write_history(project, "r2", "r1", upgrade=upgrade, marks=marks)
     said = project.run(*UP).stderr
-    assert said.count(TOLD) == 1
-    assert said.index(f"{TOLD} reports (127.0.0.1, streaming). ") < said.index("upgrade r1 -> r2")
+    assert said.count("is replayed on") == 1
+    assert f"r2: {TOLD} reports (127.0.0.1, streaming). " in said
     assert "max_standby_streaming_delay" in said
     # Nothing to do, nothing to tell.
     assert TOLD not in project.run(*UP).stderr
-    assert TOLD in project.run("downgrade", "r1").stderr
+
+
+def test_so_it_is_on_the_way_back(project: Project) -> None:
+    project.run(*UP)
+    assert f"r2: {TOLD} reports" in project.run("downgrade", "r1").stderr
+
+
+def test_a_run_without_such_a_lock_tells_nothing(project: Project) -> None:
+    index = 'op.create_index_concurrently("i", "t", ["id"])'
+    write_history(project, "r2", "r1", upgrade=index, marks="transactional = False")
+    assert "is replayed on" not in project.run("upgrade", "r2").stderr
 
 
 def test_without_a_replica_nothing_is_told(alembic_project: Project) -> None:
@@ -152,7 +183,7 @@ def test_a_role_that_sees_little_tells_what_it_sees(project: Project, primary: D
         assert f"{TOLD} reports (in a state that this role may not see). " in said
         # Even that can be taken away.
         primary.execute("REVOKE SELECT ON pg_stat_replication FROM PUBLIC")
-        assert TOLD not in project.run("downgrade", "r2").stderr
+        assert TOLD not in project.run("downgrade", "r1").stderr
     finally:
         primary.execute("GRANT SELECT ON pg_stat_replication TO PUBLIC")
         primary.execute("DROP OWNED BY deploy CASCADE")

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
@@ -16,6 +17,9 @@ from alembic_safe.runtime.supervision import Supervision, described
 from alembic_safe.runtime.wait_line import WaitLine
 from alembic_safe.runtime.waiters import Damage
 from alembic_safe.settings import Settings
+
+if TYPE_CHECKING:
+    from alembic_safe.runtime.replicas import ReplicaNotice
 
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
@@ -51,6 +55,7 @@ class Patience:
         hook: the user's own timeouts and pauses, in place of those of the settings.
         ending: ends those who are in the way, by rules of the user; None where there are none.
         line: shows on a terminal what is waited for.
+        replicas: says who replays the locks; None where nobody has to.
     """
 
     settings: Settings
@@ -61,6 +66,7 @@ class Patience:
     hook: RetryHook | None = None
     ending: Ending | None = None
     line: WaitLine = field(default_factory=WaitLine)
+    replicas: ReplicaNotice | None = None
     spent: float = 0.0
     first_seen: dict[str, float] = field(default_factory=dict)
     """For each transaction that was in the way the clock when it was first seen, in any attempt."""

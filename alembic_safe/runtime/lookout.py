@@ -110,6 +110,8 @@ class Lookout:
 
     def look(self, connection: Connection, wanted: Wanted) -> Sight:
         """Return who is in the way of these locks; the look takes none that anybody waits for."""
+        if self.patience.replicas is not None:
+            self.patience.replicas.before(wanted, self.revision)
         now = self.patience.clock()
         with_queries = self.patience.settings.show_queries
         found = blockers(connection, wanted, with_queries=with_queries)

@@ -11,12 +11,14 @@ Source: PostgreSQL documentation, 26.4.2 Handling Query Conflicts, 27.2.4 pg_sta
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.locks import LockMode
 from alembic_safe.postgres.server_errors import sqlstate
 from alembic_safe.runtime.events import REPLICAS_ATTACHED, facts
 from alembic_safe.runtime.locking import INSUFFICIENT_PRIVILEGE
@@ -47,28 +49,39 @@ class Replica:
         return f"{self.name or 'no application name'} ({', '.join(filter(None, known))})"
 
 
-def tell_of_replicas(connection: Connection) -> None:
-    """Say which replicas will replay the locks of a run; nothing where there are none.
+@dataclass
+class ReplicaNotice:
+    """Says, once in a run, who replays a lock that is about to be taken.
 
     Args:
-        connection: the migration's, in no transaction; one query, which waits for nothing.
+        replicas: the standbys that are attached.
     """
-    replicas = attached_replicas(connection)
-    message = notice(replicas)
-    if message is not None:
-        told = [asdict(replica) for replica in replicas]
-        log.info(message, extra=facts(REPLICAS_ATTACHED, replicas=told))
+
+    replicas: Sequence[Replica]
+    _is_told: bool = field(default=False, init=False)
+
+    def before(self, wanted: Mapping[QualifiedName, LockMode], revision: str) -> None:
+        """Say it if one of these locks is the first that is replayed."""
+        message = notice(self.replicas, wanted, revision)
+        if message is not None and not self._is_told:
+            self._is_told = True
+            told = [asdict(replica) for replica in self.replicas]
+            log.info(message, extra=facts(REPLICAS_ATTACHED, revision=revision, replicas=told))
 
 
-def notice(replicas: Sequence[Replica]) -> str | None:
-    """Return what to say of replicas, or None."""
-    if not replicas:
+def notice(
+    replicas: Sequence[Replica], wanted: Mapping[QualifiedName, LockMode], revision: str
+) -> str | None:
+    """Return what to say of the replicas before locks are taken; None where nothing is replayed."""
+    tables = [str(name) for name, mode in wanted.items() if mode is LockMode.ACCESS_EXCLUSIVE]
+    if not replicas or not tables:
         return None
     names = "; ".join(str(replica) for replica in replicas)
     return (
-        f"ACCESS EXCLUSIVE locks of this run are replayed on {names}. A query there that uses such "
-        "a table is cancelled after that server's max_standby_streaming_delay, with "
-        "hot_standby_feedback too, and replay waits until then"
+        f"{revision}: the ACCESS EXCLUSIVE lock on {', '.join(tables)} is replayed on {names}. A "
+        "query there that uses it is cancelled after that server's max_standby_streaming_delay, "
+        "with hot_standby_feedback too, and replay waits until then. So it is with every such lock "
+        "of this run"
     )
 
 
@@ -76,7 +89,7 @@ def attached_replicas(connection: Connection) -> tuple[Replica, ...]:
     """Return the standbys that are attached, by name.
 
     Args:
-        connection: in no transaction.
+        connection: the migration's, in no transaction; one query, which waits for nothing.
     """
     try:
         rows = connection.execute(_ATTACHED).all()

@@ -56,7 +56,7 @@ from alembic_safe.runtime.ledger import (
     Ledger,
 )
 from alembic_safe.runtime.locking import Patience
-from alembic_safe.runtime.replicas import tell_of_replicas
+from alembic_safe.runtime.replicas import ReplicaNotice, attached_replicas
 from alembic_safe.runtime.retry_hook import load_retry_hook
 from alembic_safe.runtime.second_connection import Session
 from alembic_safe.runtime.sessions import (
@@ -280,7 +280,7 @@ class Runner:
             check_function(script, is_upgrade=step.is_upgrade)
         if guarded:
             self._steps.guard = self._guard()
-            tell_of_replicas(self.connection)
+            self._steps.patience.replicas = ReplicaNotice(attached_replicas(self.connection))
         self._create_ledger()
         for (line_name, is_upgrade), group in groupby(
             plan.steps, key=lambda step: (step.line, step.is_upgrade)
