@@ -122,13 +122,21 @@ def story(server: ScratchServer, tmp_path_factory: pytest.TempPathFactory) -> It
         server.drop_database(story.database(name).name)
 
 
-def changes_something(statement: str) -> bool:
-    """Return whether a statement is none that only looks, which the server waits for only where
-    somebody has locked a catalog."""
-    return not statement.startswith("SELECT")
+def locks_tables(statement: str) -> bool:
+    """Return whether a statement is more than a look at the catalog."""
+    return not statement.startswith("SELECT") or statement.startswith("SELECT alembic_version")
 
 
-def every(story: Story, step: str, driver: str, *, nth: int, only_changes: bool) -> None:
+def has_to_complete(life: Life) -> bool:
+    """Return whether the run had to get past the lock timeout that it met: in a revision, and where
+    Alembic reads its version table before it. What comes first of all has nothing to repeat."""
+    statement = life.moments[-1]
+    return locks_tables(statement) and (
+        "Running " in life.output or statement.startswith("SELECT alembic_version")
+    )
+
+
+def every(story: Story, step: str, driver: str, *, nth: int, only_locks: bool) -> None:
     """Have every nth statement of a step fail once."""
     before = story.database(step)
     after = story.database([*STEPS, "the end"][STEPS.index(step) + 1])
@@ -138,10 +146,11 @@ def every(story: Story, step: str, driver: str, *, nth: int, only_changes: bool)
     chosen = [
         number
         for number, statement in enumerate(statements)
-        if changes_something(statement) or not only_changes
+        if locks_tables(statement) or not only_locks
     ]
     assert len(chosen) > 10
-    for number in chosen[STEPS.index(step) % nth :: nth]:
+    reads_of_version = [n for n in chosen if statements[n].startswith("SELECT alembic_version")]
+    for number in sorted({*chosen[STEPS.index(step) % nth :: nth], *reads_of_version[:1]}):
         with story.copied(before) as database:
             busy_at(story, step, database, driver, number)
             assert state(database) == whole, f"{driver}, busy at {statements[number]}"
@@ -153,8 +162,7 @@ def busy_at(story: Story, step: str, database: Database, driver: str, number: in
     told = f"{driver}, busy at {life.moments[-1]}\n{life.output}"
     assert len(life.moments) > number, told
     if life.returncode != 0:
-        # Before the first revision nothing is lost, and there is nothing to repeat.
-        assert "Running " not in life.output or not changes_something(life.moments[-1]), told
+        assert not has_to_complete(life), told
         message = failure(subprocess.CompletedProcess("", life.returncode, life.output, ""))
         assert "un the same command again" in message
         assert "Undo" not in message, told
@@ -163,19 +171,19 @@ def busy_at(story: Story, step: str, database: Database, driver: str, number: in
     wait_until_alone(database)
 
 
-@pytest.mark.parametrize(("step", "nth"), zip(STEPS, [1, 2, 3], strict=True))
-def test_at_statements_that_change_something(story: Story, step: str, nth: int) -> None:
-    every(story, step, "psycopg", nth=nth, only_changes=True)
+@pytest.mark.parametrize(("step", "nth"), zip(STEPS, [2, 2, 3], strict=True))
+def test_at_statements_that_lock_tables(story: Story, step: str, nth: int) -> None:
+    every(story, step, "psycopg", nth=nth, only_locks=True)
 
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("driver", DRIVERS[1:])
 def test_with_other_drivers(story: Story, step: str, driver: str) -> None:
-    every(story, step, driver, nth=20, only_changes=False)
+    every(story, step, driver, nth=20, only_locks=False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_at_every_statement_with_every_driver(story: Story, step: str, driver: str) -> None:
-    every(story, step, driver, nth=1, only_changes=False)
+    every(story, step, driver, nth=1, only_locks=False)
