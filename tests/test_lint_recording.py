@@ -197,7 +197,7 @@ def test_each_revision_has_a_transaction_with_a_lock_timeout(project: LintedProj
     assert recording.transaction_per_migration
     for step in recording.steps:
         before = [text.strip() for text in step.before]
-        assert before[-1] == "SET LOCAL lock_timeout = '500ms';"
+        assert before[-1] == "SET LOCAL lock_timeout = '200ms';"
         assert "BEGIN;" in before
 
 

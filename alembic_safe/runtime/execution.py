@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from alembic_safe.errors import VerificationFailed
 from alembic_safe.operations import SafeOperation
-from alembic_safe.postgres.identifiers import QualifiedName
+from alembic_safe.postgres.identifiers import QualifiedName, literal
 from alembic_safe.postgres.locks import LockMode
 from alembic_safe.postgres.server_errors import server_message, sqlstate
 from alembic_safe.postgres.statement import Statement, Wait
@@ -325,7 +325,7 @@ class Executor:
     def _write(self, context: MigrationContext, statement: Statement) -> None:
         output = context.impl.static_output
         if statement.transactional and context.opts.get(TRANSACTIONAL_OPTION, True):
-            for sql in statement.in_lock_order:
+            for sql in [_as_one(statement)] if statement.lock_first else statement.sql:
                 output(f"{sql};\n")
             return
         lock_timeout = self.settings.lock_timeout if statement.wait is Wait.SHORT else 0.0
@@ -346,6 +346,15 @@ _COMMITTED_STAYS = "What was committed before this statement stays."
 
 TRANSACTIONAL_OPTION = "alembic_safe_transactional"
 """In `--sql` mode: whether the revision that is being written is one transaction."""
+
+
+def _as_one(statement: Statement) -> str:
+    """Return the statements as one: LOCK needs a transaction, and in an autocommit block, of which
+    Alembic tells nothing in `--sql` mode, there is none."""
+    lines = "".join(f"  {sql};\n" for sql in statement.in_lock_order)
+    body = f"BEGIN\n{lines}END"
+    tag = "$locks$"
+    return f"DO {tag}{body}{tag}" if tag not in body else f"DO {literal(body)}"
 
 
 @contextmanager
