@@ -8,12 +8,20 @@ well import this package for its models.
 from __future__ import annotations
 
 import logging
+import re
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.exc import OperationalError
 
-from alembic_safe.errors import CannotConnect
+from alembic_safe.errors import CannotConnect, SessionShared
+
+_SHARED = re.compile(
+    "transaction blocks not allowed in statement pooling mode"
+    r'|prepared statement "(?:_pg3_|__asyncpg_|pg8000_)\w+" already exists'
+)
+"""What SQLAlchemy is told where a proxy shares sessions, as soon as it asks something by itself:
+PgBouncer allows no transaction, or a driver meets what another has prepared under the same name."""
 
 
 @event.listens_for(Engine, "handle_error")
@@ -21,6 +29,8 @@ def explain(failure: ExceptionContext) -> Exception | None:
     """Return what to raise in place of a driver's error, or None for the error itself."""
     if not _in_an_environment():
         return None
+    if (shared := _SHARED.search(_said(failure))) is not None:
+        return SessionShared(f"it said: {shared[0]}")
     if failure.connection is None:
         return _cannot_connect(failure)
     error = failure.original_exception
@@ -37,11 +47,14 @@ def explain(failure: ExceptionContext) -> Exception | None:
 def _cannot_connect(failure: ExceptionContext) -> CannotConnect:
     engine = failure.engine
     url = engine.url.render_as_string(hide_password=True) if engine is not None else "the database"
-    error = failure.original_exception
-    # pg8000 says only in the cause why it could not.
-    said = f"{error} {error.__cause__ or ''}"
-    reason = " ".join(said.split())
+    reason = _said(failure)
     return CannotConnect(url, reason if reason.endswith((".", "?")) else f"{reason}.")
+
+
+def _said(failure: ExceptionContext) -> str:
+    error = failure.original_exception
+    # pg8000 says only in the cause why it could not connect.
+    return " ".join(f"{error} {error.__cause__ or ''}".split())
 
 
 def _close_quietly(failure: ExceptionContext) -> None:
