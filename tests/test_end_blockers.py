@@ -384,7 +384,7 @@ def test_a_transaction_is_tried_once(shop: Database, caplog: pytest.LogCaptureFi
     finally:
         shop.execute("DROP ROLE onlooker")
     (record,) = caplog.records
-    assert "its role must not" in record.getMessage()
+    assert "the role of this run must not" in record.getMessage()
 
 
 # Rights.
@@ -437,7 +437,7 @@ def test_what_the_role_may_do_counts(
     is_tried = "pg_read_all_stats" in right
     assert len(caplog.records) == is_tried
     if is_tried and not is_ended:
-        assert "its role must not" in caplog.text
+        assert "the role of this run must not" in caplog.text
         assert "permission denied" in caplog.text or "must be" in caplog.text
 
 

@@ -120,7 +120,7 @@ class Ending:
                 connection.rollback()
             self._tried.add(_identity(blocker))
             log.warning(
-                "%s: by the rule '%s' of end_blockers this run would end %s, and its role must not: "
+                "%s: the rule '%s' of end_blockers would end %s; the role of this run must not: "
                 "%s. It is waited for",
                 revision,
                 rule.text,
