@@ -354,6 +354,7 @@ def test_who_has_worked_meanwhile_is_not_ended(shop: Database) -> None:
 
 def test_who_has_the_process_number_now_is_not_ended(shop: Database) -> None:
     with shop.connect() as other:
+        other.execute(NIGHTLY)
         other.execute("BEGIN")
         with in_the_way(shop):
             assert end(
@@ -459,11 +460,9 @@ def test_replication_stays(shop: Database) -> None:
     with closing(walsender):
         walsender.pgconn.exec_(b"BEGIN")
         walsender.pgconn.exec_(b"SELECT count(*) FROM orders")
-        pid = walsender.info.backend_pid
-        assert end(shop, "transaction > 1s") == []
-        assert (
-            end(shop, "transaction > 1s", meanwhile=lambda found: replace(found, kind=CLIENT)) == []
-        )
+        pid, rule = walsender.info.backend_pid, "idle in transaction > 1s"
+        assert end(shop, rule) == []
+        assert end(shop, rule, meanwhile=lambda found: replace(found, kind=CLIENT)) == []
         assert is_there(shop, pid)
 
 
