@@ -25,7 +25,7 @@ from alembic_safe.runtime.locking import Patience
 from alembic_safe.settings import Settings
 
 PATIENT = Settings(lock_timeout=60.0)
-PATIENT_RUN = {"ALEMBIC_SAFE_LOCK_TIMEOUT": "60s"}
+PATIENT_RUN = {"ALEMBIC_SAFE_LOCK_TIMEOUT": "60s", "ALEMBIC_SAFE_OLD_TRANSACTION": "1h"}
 
 SHOP = """
 CREATE TABLE users (id int PRIMARY KEY, v int);
