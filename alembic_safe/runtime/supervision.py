@@ -3,6 +3,7 @@ and ends its wait when that is too much."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -209,7 +210,9 @@ class Supervision:
             self._is_impossible, self._second = True, None
             reason = f"the second connection was lost ({error})"
             if observer.fails_closed:
-                self._session.driver_connection.cancel()
+                # Where the server went, the migration's connection is lost too.
+                with contextlib.suppress(Exception):
+                    self._session.driver_connection.cancel()
         self.reason = reason
         self._observer = None
 
