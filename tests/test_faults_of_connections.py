@@ -152,8 +152,10 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def crashing_server() -> Iterator[ScratchServer]:
-    """A server of this module's own."""
-    with ScratchServer(installed_binaries()[max(installed_binaries())], SERVER_SETTINGS) as server:
+    """A server of this module's own, which does not forget what was committed."""
+    binaries = installed_binaries()
+    settings = {**SERVER_SETTINGS, "synchronous_commit": "on"}
+    with ScratchServer(binaries[max(binaries)], settings) as server:
         yield server
 
 
