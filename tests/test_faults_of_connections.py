@@ -278,7 +278,7 @@ def role(shop: Shop) -> Iterator[Callable[[str], None]]:
 def test_a_statement_that_takes_longer_than_the_role_may(
     shop: Shop, role: Callable[[str], None]
 ) -> None:
-    role("statement_timeout = '100ms'")
+    role("statement_timeout = '1s'")
     with shop.gate_closed():
         shop.start(RUNS)
         told = shop.told()
