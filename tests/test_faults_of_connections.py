@@ -292,7 +292,7 @@ def test_a_statement_that_takes_longer_than_the_role_may(
 def test_a_transaction_that_thinks_for_longer_than_the_role_may(
     shop: Shop, role: Callable[[str], None]
 ) -> None:
-    role("idle_in_transaction_session_timeout = '100ms'")
+    role("idle_in_transaction_session_timeout = '1s'")
     with shop.gate_closed():
         shop.start(THINKS)
         wait_until(shop.database, IS_THINKING)
