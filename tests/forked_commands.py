@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import alembic.config
 import pytest
+from project import Project
 
 import alembic_safe.cli
 
@@ -31,26 +33,48 @@ def run_command(
         folder: where.
         variables: the environment.
     """
+    with tempfile.NamedTemporaryFile() as output:
+        status = _run_in_fork(arguments, folder, variables, output.name, output.name)
+        return status, Path(output.name).read_text()
+
+
+class QuickProject(Project):
+    """A project whose commands run to their end in forks."""
+
+    def _run(
+        self, command: list[str], env: Mapping[str, str] | None, check: bool
+    ) -> subprocess.CompletedProcess[str]:
+        # Behind the interpreter there is `-m alembic`, or `-c` and a program.
+        program = "alembic" if command[1] == "-m" else "alembic-safe"
+        arguments = [program, *command[3:]]
+        with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
+            variables = self._environment(env)
+            status = _run_in_fork(arguments, self.folder, variables, out.name, err.name)
+            said, told = Path(out.name).read_text(), Path(err.name).read_text()
+        assert status == 0 or not check, f"{arguments} ended with {status}\n{said}\n{told}"
+        return subprocess.CompletedProcess(arguments, status, said, told)
+
+
+def _run_in_fork(
+    arguments: Sequence[str], folder: Path, variables: Mapping[str, str], out: str, err: str
+) -> int:
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(list(_PRELOADED))
-    with tempfile.NamedTemporaryFile() as output:
-        process = processes.Process(
-            target=_run, args=(list(arguments), str(folder), dict(variables), output.name)
-        )
-        process.start()
-        process.join(_TIMEOUT_SECONDS)
-        if process.is_alive():
-            process.kill()
-            process.join()
-        printed = Path(output.name).read_text()
+    process = processes.Process(
+        target=_run, args=(list(arguments), str(folder), dict(variables), out, err)
+    )
+    process.start()
+    process.join(_TIMEOUT_SECONDS)
+    if process.is_alive():
+        process.kill()
+        process.join()
     assert process.exitcode is not None
-    return process.exitcode, printed
+    return process.exitcode
 
 
-def _run(arguments: list[str], folder: str, variables: dict[str, str], output: str) -> None:
-    descriptor = os.open(output, os.O_WRONLY)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
+def _run(arguments: list[str], folder: str, variables: dict[str, str], out: str, err: str) -> None:
+    for stream, name in ((1, out), (2, err)):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND), stream)
     # Both streams in the order in which they were written.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it is a TextIOWrapper
     os.environ.clear()

@@ -7,6 +7,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 from commands import running
 from conftest import Database
 from environments import use_driver
+from forked_commands import QuickProject
 from hand_written import write_history
 from one_message import failure
 from patience import reader, wait_for_waiter
@@ -33,6 +35,12 @@ from alembic_safe.runtime.proxies import (
 
 DRIVERS = ["psycopg", "psycopg2", "asyncpg", "pg8000"]
 SYNCHRONOUS = ["psycopg", "psycopg2", "pg8000"]
+
+
+@pytest.fixture
+def alembic_project(tmp_path: Path, database: Database) -> Project:
+    """An Alembic environment for the fresh database."""
+    return QuickProject(tmp_path, database.url())
 
 
 def engine_of(url: str) -> sa.Engine:
