@@ -27,12 +27,14 @@ def tell_held_locks(connection: Connection, revision: str) -> None:
     """Warn where a revision holds locks on several tables that others may want.
 
     Args:
-        connection: in the transaction of the revision, at its end. One query is sent, which takes
-            no lock that anybody waits for.
+        connection: in the transaction of the revision, at its end. The queries take no lock that
+            anybody waits for.
         revision: for the message.
 
     Source: PostgreSQL documentation, 53.13 pg_locks.
     """
+    if not connection.execute(_HOLDS_SEVERAL).scalar_one():
+        return
     held: dict[str, LockMode] = {}
     keys: list[Key] = []
     for table, mode, partner in connection.execute(_HELD):
@@ -81,13 +83,25 @@ _TABLE = """CAST(CAST(
 _FIRST_USER_OID = 16384
 """PostgreSQL's FirstNormalObjectId: below are the system's own tables."""
 
+_MODE_NAMES = ", ".join(f"'{name}'" for name in _MODES)
+
+# Most revisions lock one table, and the server needs longer to plan the whole query than to answer
+# this one. It counts indexes and new tables too.
+_HOLDS_SEVERAL = text(
+    f"""
+    SELECT count(DISTINCT l.relation) > 1 FROM pg_catalog.pg_locks AS l
+     WHERE l.locktype = 'relation' AND l.pid = pg_backend_pid() AND l.granted
+       AND l.mode IN ({_MODE_NAMES}) AND l.relation >= {_FIRST_USER_OID}
+    """
+)
+
 _HELD = text(
     f"""
     SELECT {_TABLE.format("c")}, l.mode, CAST(NULL AS text)
       FROM pg_catalog.pg_locks AS l
       JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
      WHERE l.locktype = 'relation' AND l.pid = pg_backend_pid() AND l.granted
-       AND l.mode IN ({", ".join(f"'{name}'" for name in _MODES)})
+       AND l.mode IN ({_MODE_NAMES})
        AND c.relkind IN ('r', 'p', 'm', 'f') AND c.relpersistence <> 't'
        AND c.oid >= {_FIRST_USER_OID}
        AND NOT EXISTS (
