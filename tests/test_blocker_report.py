@@ -23,6 +23,7 @@ from alembic_safe.postgres.locks import LockMode
 from alembic_safe.runtime import events
 from alembic_safe.runtime.blockers import blockers
 from alembic_safe.runtime.locking import Patience
+from alembic_safe.runtime.progress import Progress
 from alembic_safe.runtime.second_connection import Session
 from alembic_safe.runtime.supervision import Allowance, Supervision
 from alembic_safe.settings import Settings
@@ -201,7 +202,7 @@ def test_a_wait_in_the_queue_that_gets_the_lock(
 
         thread = threading.Thread(target=end)
         thread.start()
-        environment.upgrade("head", "retry_cap=50ms")
+        environment.upgrade("head", "retry_cap=50ms", "old_transaction=1h")
         thread.join()
     acquired = told.facts(events.LOCK_ACQUIRED)[-1]
     assert acquired["seconds"] > 0.5
@@ -292,7 +293,7 @@ def test_who_waited_behind_is_told_where_that_ended_the_wait(
 
         thread = threading.Thread(target=read)
         thread.start()
-        environment.upgrade("head", "retry_cap=50ms")
+        environment.upgrade("head", "retry_cap=50ms", "old_transaction=1h")
         thread.join()
     behind = [each["behind"] for each in told.facts(events.LOCK_NOT_ACQUIRED) if each["behind"]]
     assert any(each["sessions"] == 1 and each["longest"] > 0 for each in behind)
@@ -347,6 +348,32 @@ def test_one_that_is_ended(environment: Environment, shop: Database, told: Told)
     (ended,) = told.facts(events.BLOCKER_ENDED)
     assert (ended["revision"], ended["rule"]) == ("r2", "transaction > 1s")
     assert ended["blocker"]["mode"] == "AccessExclusiveLock"
+
+
+def test_a_statement_that_takes_long(shop: Database, told: Told) -> None:
+    engine = sa.create_engine(shop.url(), poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection, engine.connect() as second, reader(shop) as busy:
+        pid = Session.of(connection).pid
+        build = "CREATE INDEX CONCURRENTLY i ON orders (id)"
+        building = threading.Thread(target=connection.exec_driver_sql, args=(build,))
+        with shop.connect() as snapshot:
+            snapshot.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM orders")
+            building.start()
+            wait_until(
+                shop,
+                "SELECT count(*) > 0 FROM pg_stat_progress_create_index AS p"
+                " WHERE cardinality(pg_blocking_pids(p.pid)) > 0",
+            )
+            progress = Progress("r2")
+            for _ in range(10):
+                progress.look(second, pid)
+            snapshot.execute("COMMIT")
+        busy.execute("COMMIT")
+        building.join()
+    (fact,) = told.facts(events.PROGRESS)
+    assert (fact["revision"], fact["relation"]) == ("r2", "orders")
+    assert fact["command"] == "CREATE INDEX CONCURRENTLY"
+    assert "pid" in fact["waits_for"]
 
 
 def test_a_contract_revision_that_is_held(environment: Environment, told: Told) -> None:

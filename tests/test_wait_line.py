@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -179,6 +180,22 @@ def test_a_terminal_that_is_gone_stops_nothing() -> None:
     line.hide()
 
 
+def test_a_terminal_that_somebody_has_stopped_is_not_waited_for() -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as stream:
+        line = WaitLine(stream)
+        termios.tcflow(theirs, termios.TCOOFF)
+        # One that waits for it would stay here for ever.
+        line.show("r2", "stopped", [])
+        termios.tcflow(theirs, termios.TCOON)
+        line.show("r2", "going on", [])
+        line.hide()
+    written = os.read(ours, 4096).decode()
+    os.close(ours)
+    assert "stopped" not in written
+    assert "going on" in written
+
+
 # An upgrade.
 
 ADD = 'op.execute("ALTER TABLE orders ADD note text")'
@@ -255,7 +272,7 @@ def test_who_waits_outside_is_shown_and_nothing_stays(project: Project, database
 
 
 def test_who_waits_in_the_queue_is_shown(project: Project, database: Database) -> None:
-    tries = {"ALEMBIC_SAFE_RETRY_CAP": "50ms"}
+    tries = {"ALEMBIC_SAFE_RETRY_CAP": "50ms", "ALEMBIC_SAFE_OLD_TRANSACTION": "1h"}
     with reader(database) as busy, on_terminal(project, **tries) as running:
         shown = "in the queue for its lock, 0 behind; in the way: pid"
         wait_for(lambda: shown in running.last_line())

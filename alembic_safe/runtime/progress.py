@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from alembic_safe.runtime.events import PROGRESS, facts
+
 log = logging.getLogger("alembic.safe")
 
 _LOOKS_BETWEEN = 10
@@ -35,7 +37,22 @@ class Progress:
         row = connection.execute(_PROGRESS, {"pid": pid}).one_or_none()
         if row is None:
             return
-        log.info("%s: after %.0f s %s", self.revision, row.seconds, line_of(row))
+        log.info(
+            "%s: after %.0f s %s",
+            self.revision,
+            row.seconds,
+            line_of(row),
+            extra=facts(PROGRESS, revision=self.revision, **facts_of(row)),
+        )
+
+
+def facts_of(row: Any) -> dict[str, Any]:
+    """Return what is known about a statement, without what is not.
+
+    Args:
+        row: of the query below.
+    """
+    return {name: value for name, value in row._mapping.items() if value is not None}
 
 
 def line_of(row: Any) -> str:
@@ -62,7 +79,7 @@ _PROGRESS = text(
     """
     SELECT CAST(extract(epoch FROM clock_timestamp() - a.query_start) AS double precision)
                AS seconds,
-           p.command, CAST(nullif(p.relid, 0) AS regclass) AS relation, p.phase,
+           p.command, CAST(CAST(nullif(p.relid, 0) AS regclass) AS text) AS relation, p.phase,
            p.blocks_done, p.blocks_total, p.tuples_done, p.tuples_total,
            p.partitions_done, p.partitions_total,
            (SELECT string_agg(format('pid %s (%s, user %s, %s, in its transaction for %s s)', b.pid,

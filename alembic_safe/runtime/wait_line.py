@@ -6,8 +6,10 @@ and keeps lines apart only where it has taken the stream over, which log handler
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import select
 import sys
 import threading
 import time
@@ -58,7 +60,8 @@ class WaitLine:
             text = line_of(revision, how, found, self._clock() - self._since)
             if text == self._drawn:
                 return
-            self._write(f"{_ERASE}{_NO_WRAP}{text}{_WRAP}")
+            if not self._write(f"{_ERASE}{_NO_WRAP}{text}{_WRAP}"):
+                return
             self._drawn = text
             if not self._filtered:
                 self._filtered = list(_handlers())
@@ -85,15 +88,21 @@ class WaitLine:
             self._drawn = ""
             self._write(_ERASE)
 
-    def _write(self, text: str) -> None:
+    def _write(self, text: str) -> bool:
+        """Return whether it was written; a terminal that somebody has stopped (Ctrl-S) is not
+        waited for, least of all by who watches what a wait costs."""
         if self._stream is None:
-            return
+            return False
         try:
+            if not _takes_more(self._stream):
+                return False
             self._stream.write(text)
             self._stream.flush()
         except (OSError, ValueError):
             # The terminal is gone, or cannot show a name. The migration goes on.
             self._stream = None
+            return False
+        return True
 
 
 def line_of(revision: str, how: str, found: Sequence[Blocker], seconds: float) -> str:
@@ -129,6 +138,13 @@ def terminal(
     if stream is None or is_plain or environment.get("NO_COLOR") or not stream.isatty():
         return None
     return stream
+
+
+def _takes_more(stream: TextIO) -> bool:
+    try:
+        return bool(select.select([], [stream.fileno()], [], 0)[1])
+    except io.UnsupportedOperation:
+        return True
 
 
 def _handlers() -> Iterator[logging.Handler]:
