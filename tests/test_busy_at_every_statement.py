@@ -171,7 +171,7 @@ def busy_at(story: Story, step: str, database: Database, driver: str, number: in
     wait_until_alone(database)
 
 
-@pytest.mark.parametrize(("step", "nth"), zip(STEPS, [2, 2, 3], strict=True))
+@pytest.mark.parametrize(("step", "nth"), list(zip(STEPS, [2, 2, 3], strict=True)))
 def test_at_statements_that_lock_tables(story: Story, step: str, nth: int) -> None:
     every(story, step, "psycopg", nth=nth, only_locks=True)
 
