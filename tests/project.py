@@ -6,10 +6,11 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import alembic
+from forked_commands import run_apart
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -130,30 +131,21 @@ class Project:
         self, *args: str, env: Mapping[str, str] | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run `alembic ARGS` to its end; a failure fails the test unless `check` is off."""
-        return self._run(self._command(args), env, check)
+        return self._run(("alembic", *args), env, check)
 
     def run_safe(
         self, *args: str, env: Mapping[str, str] | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run `alembic-safe ARGS` to its end, as `run` does."""
-        return self._run(self._safe_command(args), env, check)
+        return self._run(("alembic-safe", *args), env, check)
 
     def _run(
-        self, command: list[str], env: Mapping[str, str] | None, check: bool
+        self, arguments: Sequence[str], env: Mapping[str, str] | None, check: bool
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self._environment(env),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        done = run_apart(arguments, self.folder, self._environment(env))
         if check and done.returncode != 0:
             raise AssertionError(
-                f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+                f"{' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
             )
         return done
 

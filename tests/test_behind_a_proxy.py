@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from commands import running
 from conftest import Database
 from environments import use_driver
-from forked_commands import QuickProject
 from hand_written import write_history
 from one_message import failure
 from patience import reader, wait_for_waiter
@@ -40,7 +39,7 @@ SYNCHRONOUS = ["psycopg", "psycopg2", "pg8000"]
 @pytest.fixture
 def alembic_project(tmp_path: Path, database: Database) -> Project:
     """An Alembic environment for the fresh database."""
-    return QuickProject(tmp_path, database.url())
+    return Project(tmp_path, database.url())
 
 
 def engine_of(url: str) -> sa.Engine:

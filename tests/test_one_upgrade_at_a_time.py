@@ -12,7 +12,6 @@ import pytest
 import sqlalchemy as sa
 from commands import running
 from conftest import Database
-from forked_commands import QuickProject
 from hand_written import write_contract, write_history
 from patience import wait_for
 from project import Project
@@ -37,7 +36,7 @@ OUTSIDE = "transactional = False"
 @pytest.fixture
 def project(tmp_path: Path, database: Database) -> Project:
     """r1 is quick; r2 stays in its transaction until there is a file `go`."""
-    alembic_project = QuickProject(tmp_path, database.url())
+    alembic_project = Project(tmp_path, database.url())
     database.execute("CREATE TABLE log (who int)")
     create, drop = (f'op.execute("{verb} TABLE t{rest}")' for verb, rest in CREATE_AND_DROP)
     write_history(alembic_project, "r1", upgrade=create, downgrade=drop)

@@ -12,7 +12,6 @@ import psycopg
 import psycopg2.extras
 import pytest
 from conftest import SERVER_SETTINGS, Database
-from forked_commands import QuickProject
 from hand_written import write_history
 from one_message import failure
 from project import Project
@@ -63,7 +62,7 @@ def standby(pair: tuple[ScratchServer, ScratchServer]) -> Database:
 @pytest.fixture
 def project(tmp_path: Path, primary: Database) -> Project:
     """Two revisions for the primary, after a first one that is done."""
-    project = QuickProject(tmp_path, primary.url())
+    project = Project(tmp_path, primary.url())
     write_history(project, "r1")
     project.run(*UP)
     default = 'op.execute("ALTER TABLE t ALTER c SET DEFAULT 1")'
@@ -139,7 +138,7 @@ def test_a_run_without_such_a_lock_tells_nothing(project: Project) -> None:
 
 
 def test_without_a_replica_nothing_is_told(tmp_path: Path, database: Database) -> None:
-    alembic_project = QuickProject(tmp_path, database.url())
+    alembic_project = Project(tmp_path, database.url())
     write_history(alembic_project, "r1")
     alembic_project.run(*UP)
     write_history(alembic_project, "r2", "r1")
@@ -148,7 +147,7 @@ def test_without_a_replica_nothing_is_told(tmp_path: Path, database: Database) -
 
 def test_nor_on_a_fresh_database(tmp_path: Path, primary: Database) -> None:
     primary.execute("DROP TABLE t")
-    project = QuickProject(tmp_path, primary.url())
+    project = Project(tmp_path, primary.url())
     write_history(project, "r1", upgrade='op.execute("CREATE TABLE t (id int)")')
     assert TOLD not in project.run(*UP).stderr
 
@@ -273,7 +272,7 @@ def test_a_query_there_is_cancelled_whether_snapshots_are_reported_or_not(
 
 
 def test_no_weaker_lock_cancels_it(tmp_path: Path, primary: Database, standby: Database) -> None:
-    project = QuickProject(tmp_path, primary.url())
+    project = Project(tmp_path, primary.url())
     upgrade = 'op.create_index_concurrently("i", "t", ["id"])'
     write_history(project, "r1", upgrade=upgrade, marks="transactional = False")
     # Otherwise rows of the catalog that go away are a conflict of another kind.
