@@ -6,7 +6,9 @@ from __future__ import annotations
 import subprocess
 import threading
 from collections.abc import Iterator
+from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from conftest import Database
@@ -266,6 +268,32 @@ def test_the_second_connection_is_another_one_and_is_closed(
     assert database.execute(count) == [(1,)]
     second.close()
     wait_until(database, f"SELECT ({count}) = 0")
+
+
+class KeptByAProxy(psycopg.Connection[Any]):
+    """A session that is not closed when its client goes."""
+
+    def close(self) -> None:
+        """Go, and leave the session to others."""
+
+
+def test_what_it_sets_does_not_stay_with_a_session_that_a_proxy_keeps(database: Database) -> None:
+    kept: list[psycopg.Connection[Any]] = []
+
+    def connect() -> psycopg.Connection[Any]:
+        url = database.url().replace("+psycopg", "")
+        kept.append(KeptByAProxy.connect(url, autocommit=True))
+        return kept[-1]
+
+    engine = sa.create_engine("postgresql+psycopg://", creator=connect, poolclass=sa.NullPool)
+    names = ("application_name", "statement_timeout", "lock_timeout")
+    with engine.connect() as connected:
+        before = [kept[0].execute(f"SHOW {name}".encode()).fetchone() for name in names]
+        SecondConnection(Session.of(connected)).close()
+    after = [kept[1].execute(f"SHOW {name}".encode()).fetchone() for name in names]
+    for connection in kept:
+        psycopg.Connection.close(connection)
+    assert after == before
 
 
 def test_one_that_leads_elsewhere_is_refused(connection: sa.Connection) -> None:

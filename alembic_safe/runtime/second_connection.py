@@ -138,7 +138,14 @@ class SecondConnection:
             raise NoSecondConnection("what was opened is not a connection to the same server")
 
     def close(self) -> None:
-        """Close it, however it is."""
+        """Close it, however it is; a proxy may hand its session to others, without our settings."""
+        try:
+            with ended_after(ANSWER_SECONDS, self.connection):
+                for name in _SET:
+                    self.connection.exec_driver_sql(f"RESET {name}")
+        except Exception as error:
+            # Also the driver's own, of a connection that is closed.
+            log.debug("The second connection was lost: %s", error)
         try:
             self.connection.invalidate()
             self.connection.close()
@@ -155,6 +162,7 @@ _SETTINGS = text(
     "SELECT set_config('application_name', 'alembic-safe', false),"
     " set_config('statement_timeout', '2s', false), set_config('lock_timeout', '2s', false)"
 )
+_SET = ("application_name", "statement_timeout", "lock_timeout")
 _SEES = text(
     "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity"
     " WHERE pid = CAST(:pid AS integer) AND backend_start = CAST(:began AS timestamptz))"
