@@ -43,6 +43,13 @@ def stories(
         yield story
 
 
+QUEUES = {
+    "ALEMBIC_SAFE_RETRY_CAP": "50ms",
+    "ALEMBIC_SAFE_OLD_TRANSACTION": "1h",
+}
+"""It queues for a lock soon, whoever is in the way."""
+
+
 @dataclass(frozen=True)
 class Moment:
     """Somewhere in the middle of a phase.
@@ -172,7 +179,7 @@ def test_the_same_command_continues(
 ) -> None:
     moment, story = MOMENTS[when], stories(server)
     is_contract = moment.phase == "contract"
-    env = SECOND if is_contract else FIRST
+    env = (SECOND if is_contract else FIRST) | QUEUES
     with story.copy(tmp_path, story.between if is_contract else story.before) as copied:
         project, database = copied
         database.execute(moment.before)

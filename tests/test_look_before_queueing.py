@@ -31,6 +31,7 @@ from alembic_safe.settings import Settings
 ORDERS = QualifiedName("orders")
 ALTER = {ORDERS: LockMode.ACCESS_EXCLUSIVE}
 ANY_IS_OLD = {"ALEMBIC_SAFE_OLD_TRANSACTION": "0", "ALEMBIC_SAFE_LOCK_DEADLINE": "30s"}
+SHORT_WAITS = {"ALEMBIC_SAFE_OLD_TRANSACTION": "1h", "ALEMBIC_SAFE_LOCKING": "ladder"}
 NOT_QUEUEING = "not queueing for the lock on orders"
 
 
@@ -329,7 +330,7 @@ def test_who_waits_outside_has_given_up_what_the_transaction_had(
 def test_a_transaction_that_is_young_is_queued_behind(project: Project, database: Database) -> None:
     write_history(project, "r2", "r1", upgrade='op.execute("ALTER TABLE orders ADD note text")')
     with reader(database) as busy:
-        env = {"ALEMBIC_SAFE_OLD_TRANSACTION": "1h", "ALEMBIC_SAFE_LOCK_TIMEOUT": "1h"}
+        env = {**SHORT_WAITS, "ALEMBIC_SAFE_LOCK_TIMEOUT": "1h"}
         running = project.popen("upgrade", "head", env=env)
         read_until(running, "attempt 1")
         busy.execute("COMMIT")
@@ -340,7 +341,7 @@ def test_behind_one_that_lingers_an_attempt_is_made_from_time_to_time(
     project: Project, database: Database
 ) -> None:
     write_history(project, "r2", "r1", upgrade='op.execute("ALTER TABLE orders ADD note text")')
-    env = {"ALEMBIC_SAFE_OLD_TRANSACTION": "1h", "ALEMBIC_SAFE_LOCK_TIMEOUT": "1ms"}
+    env = {**SHORT_WAITS, "ALEMBIC_SAFE_LOCK_TIMEOUT": "1ms"}
     with reader(database) as busy:
         running = project.popen("upgrade", "head", env={**env, "ALEMBIC_SAFE_RETRY_CAP": "100ms"})
         read_until(running, NOT_QUEUEING)
@@ -358,7 +359,7 @@ def test_a_pause_ends_with_the_transaction_that_was_in_the_way(
     write_history(project, "r2", "r1", upgrade=body, marks=marks)
     # Every pause would go on to the end of the test.
     env = {"ALEMBIC_SAFE_RETRY_BASE": "10h", "ALEMBIC_SAFE_RETRY_CAP": "10h"}
-    env |= {"ALEMBIC_SAFE_LOCK_DEADLINE": "20h", "ALEMBIC_SAFE_OLD_TRANSACTION": "30h"}
+    env |= {"ALEMBIC_SAFE_LOCK_DEADLINE": "20h", **SHORT_WAITS}
     env |= {"ALEMBIC_SAFE_LOCK_TIMEOUT": "5h", "ALEMBIC_SAFE_BLOCKING_TIMEOUT": "5h"}
     with reader(database) as busy:
         running = project.popen("upgrade", "head", env=env)
