@@ -43,6 +43,11 @@ FIRST_LINE = 13
 """Of the body of `upgrade()` in a revision that `write_history` writes."""
 
 
+def without_casts(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Older releases of SQLAlchemy write no types behind parameters."""
+    return [(line, text.replace("::INTEGER", "")) for line, text in lines]
+
+
 # What becomes SQL.
 
 
@@ -57,10 +62,10 @@ def test_operations_and_text_become_sql_with_their_lines(project: LintedProject)
         op.get_bind().execute(sa.text("DELETE FROM t WHERE a = :old"), {"old": 3})
         """,
     )
-    assert written(project) == [
+    assert without_casts(written(project)) == [
         (1, "CREATE INDEX ix ON t (a);"),
         (2, "UPDATE t SET a = 1;"),
-        (3, "UPDATE t SET a = $1::INTEGER;"),
+        (3, "UPDATE t SET a = $1;"),
         (4, "DELETE FROM t WHERE a = $1;"),
     ]
 
@@ -261,7 +266,7 @@ def test_any_way_to_configure(project: LintedProject, arguments: str) -> None:
         "    context.run_migrations()\n"
     )
     write_history(project, "r1", upgrade="op.execute(sa.text(\"SELECT '%', :a\").bindparams(a=1))")
-    assert written(project) == [(1, "SELECT '%', $1::INTEGER;")]
+    assert without_casts(written(project)) == [(1, "SELECT '%', $1;")]
 
 
 def test_another_database_is_refused(project: LintedProject) -> None:
